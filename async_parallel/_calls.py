@@ -1,0 +1,108 @@
+"""One call of a gather: its arguments, checked, and the shape of its answer."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from ._batch import Batch, Job
+from ._lanes import current_job
+from ._query import as_query, refuse_writes
+from .instrumentation import recorder
+
+if TYPE_CHECKING:
+    from ._query import Query
+    from .instrumentation import GatherReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatherCall:
+    """What a caller asked for, and the context it asked from."""
+
+    queries: Sequence[Query[Any]]
+    keys: Sequence[Any] | None
+    arrange: Callable[[list[Any]], Any]
+    max_concurrency: int | None
+    timeout: float | None
+    return_exceptions: bool
+    read_only: bool
+    on_finished: Callable[[Job], None] | None
+    context: contextvars.Context
+    outer: Job | None
+    reports: list[GatherReport] | None
+
+    @classmethod
+    def parse(
+        cls,
+        arguments: tuple[Any, ...],
+        *,
+        read_only: bool,
+        on_finished: Callable[[Job], None] | None = None,
+        **limits: Any,
+    ) -> GatherCall:
+        """Check the queries, before anything runs.
+
+        Raises:
+            QueryTypeError: One of them cannot be a query.
+            ReadOnlyError: One of them writes, and ``read_only`` is true.
+        """
+        given, keys, arrange = _unpack(arguments)
+        labels = [None] * len(given) if keys is None else [str(key) for key in keys]
+        queries = [
+            as_query(query, label=label)
+            for query, label in zip(given, labels, strict=True)
+        ]
+        if read_only:
+            refuse_writes(queries)
+        return cls(
+            queries=queries,
+            keys=keys,
+            arrange=arrange,
+            read_only=read_only,
+            on_finished=on_finished,
+            context=contextvars.copy_context(),
+            outer=current_job.get(None),
+            reports=recorder(),
+            **limits,
+        )
+
+    def begin(self) -> tuple[Batch, list[Job]]:
+        """The batch and the jobs, on the loop that will run them."""
+        batch = Batch(
+            read_only=self.read_only,
+            max_concurrency=self.max_concurrency,
+            return_exceptions=self.return_exceptions,
+            on_finished=self.on_finished,
+        )
+        copy = self.context.copy
+        jobs = [
+            Job(batch, position, query, copy())
+            for position, query in enumerate(self.queries)
+        ]
+        return batch, jobs
+
+    def key(self, job: Job) -> Any:
+        """How the caller knows a job: by the key of a mapping, or by position."""
+        return job.position if self.keys is None else self.keys[job.position]
+
+
+def _unpack(
+    arguments: tuple[Any, ...],
+) -> tuple[Sequence[Any], Sequence[Any] | None, Callable[[list[Any]], Any]]:
+    if len(arguments) == 1:
+        (only,) = arguments
+        if isinstance(only, Mapping):
+            mapping = cast("Mapping[Any, Any]", only)
+            keys = list(mapping)
+            return (
+                list(mapping.values()),
+                keys,
+                lambda results: dict(zip(keys, results, strict=False)),
+            )
+        if isinstance(only, list):
+            return cast("list[Any]", only), None, list
+        if type(only) is tuple:
+            arguments = only
+    return arguments, None, tuple

@@ -1,0 +1,229 @@
+"""From a URL to a read-only ``AsyncEngine`` that costs one round trip a statement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from ._libpq import asyncpg_connect_args
+from .errors import UnsupportedDatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+_ASYNC_DRIVERS = {"postgresql": "asyncpg", "sqlite": "aiosqlite"}
+# The synchronous drivers whose URLs mean the same database to the async driver.
+_SYNC_DRIVERS = {
+    "postgresql": {"psycopg2", "psycopg", "psycopg2cffi", "pg8000", "psycopg_async"},
+    "sqlite": {"pysqlite"},
+}
+
+
+class Backend:
+    """What differs between databases, for a lane.
+
+    Attributes:
+        read_only: Makes the session refuse writes, in transactions and outside.
+        read_write: Lets it write.
+        restore: Returns it to what it was before ``read_only``.
+    """
+
+    read_only: str
+    read_write: str
+    restore: str
+
+    def begin(self, connection: Connection, *, read_only: bool) -> None:
+        """Begin a transaction on a connection that is in AUTOCOMMIT."""
+        raise NotImplementedError
+
+    def end(self, connection: Connection) -> None:
+        """Return a connection to AUTOCOMMIT after its transaction ended."""
+        raise NotImplementedError
+
+    def refused_write(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether ``error`` says that the session is read-only."""
+        raise NotImplementedError
+
+    def interrupt(self, connection: Connection) -> None:
+        """Stop what runs on the server, where cancelling the task alone does not."""
+
+
+class PostgreSQL(Backend):
+    """PostgreSQL by any async driver."""
+
+    read_only = "SET default_transaction_read_only = on"
+    read_write = "SET default_transaction_read_only = off"
+    restore = "RESET default_transaction_read_only"
+    _READ_ONLY_SQL_TRANSACTION = "25006"
+
+    def begin(self, connection: Connection, *, read_only: bool) -> None:
+        # The dialect's own call only notes the level; it is sent with the BEGIN.
+        # Connection.execution_options() would pile up a reset for each query.
+        dialect = connection.dialect
+        level = dialect.default_isolation_level or "READ COMMITTED"
+        dialect.set_isolation_level(_dbapi(connection), level)
+        connection.begin()
+
+    def end(self, connection: Connection) -> None:
+        connection.dialect.set_isolation_level(_dbapi(connection), "AUTOCOMMIT")
+
+    def refused_write(self, error: sa.exc.DBAPIError) -> bool:
+        return (
+            getattr(error.orig, "sqlstate", None) == self._READ_ONLY_SQL_TRANSACTION
+        )
+
+
+class SQLite(Backend):
+    """SQLite by aiosqlite, whose every call is a hop to the connection's thread."""
+
+    read_only = "PRAGMA query_only = 1"
+    read_write = "PRAGMA query_only = 0"
+    restore = "PRAGMA query_only = 0"
+    _SQLITE_READONLY = 8
+
+    def begin(self, connection: Connection, *, read_only: bool) -> None:
+        # Python's sqlite3 sends no BEGIN for a SELECT, so two of them in one session
+        # could see two states; hence BEGIN by hand. A writer takes its lock at once,
+        # because SQLite refuses to upgrade a reader while another one writes.
+        _dbapi(connection).isolation_level = ""
+        connection.begin()
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    def end(self, connection: Connection) -> None:
+        _dbapi(connection).isolation_level = None
+
+    def refused_write(self, error: sa.exc.DBAPIError) -> bool:
+        code = getattr(error.orig, "sqlite_errorcode", 0)
+        return code & 0xFF == self._SQLITE_READONLY
+
+    def interrupt(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if driver is not None:
+            # aiosqlite declares it async; it awaits nothing, and no task is here
+            # that could.
+            for _ in driver.interrupt().__await__():
+                pass
+
+
+_BACKENDS: dict[str, Backend] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
+
+
+def backend_of(engine: AsyncEngine) -> Backend:
+    """The backend of an engine that the caller made.
+
+    Raises:
+        UnsupportedDatabaseError: Neither PostgreSQL nor SQLite, or an in-memory
+            SQLite database, whose sessions would share one connection.
+    """
+    name = engine.dialect.name
+    if name not in _BACKENDS:
+        raise _unsupported(engine.url)
+    if name == "sqlite" and not isinstance(engine.pool, AsyncAdaptedQueuePool):
+        _refuse_private_memory(engine.url)
+    return _BACKENDS[name]
+
+
+def make_engine(
+    url: str | URL, *, max_connections: int, options: Mapping[str, Any]
+) -> AsyncEngine:
+    """An ``AsyncEngine`` in AUTOCOMMIT whose connections refuse to write.
+
+    PostgreSQL gets the read-only setting with the connection's first message, SQLite
+    a pragma on connecting; neither costs a query anything. The pool never makes
+    anyone wait: lanes are admitted before, and there are as many as connections.
+
+    Args:
+        url: A database URL. A sync one is turned into its async twin.
+        max_connections: The size of the pool.
+        options: Further arguments of ``create_async_engine``.
+
+    Raises:
+        UnsupportedDatabaseError: No async driver for it, a private in-memory SQLite
+            database, or a parameter that asyncpg does not know.
+    """
+    url = async_url(url)
+    arguments: dict[str, Any] = {
+        "isolation_level": "AUTOCOMMIT",
+        "skip_autocommit_rollback": True,
+        **options,
+    }
+    if "poolclass" not in arguments:
+        pool = {"pool_size": max_connections, "max_overflow": 0, "pool_use_lifo": True}
+        arguments = {"poolclass": AsyncAdaptedQueuePool, **pool, **arguments}
+    connect_args: dict[str, Any] = dict(arguments.pop("connect_args", {}))
+    if url.get_backend_name() == "postgresql":
+        url, connect_args = asyncpg_connect_args(url, connect_args)
+        settings = connect_args.setdefault("server_settings", {})
+        settings["default_transaction_read_only"] = "on"
+    engine = create_async_engine(url, connect_args=connect_args, **arguments)
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine.sync_engine, "connect", _make_sqlite_read_only)
+    return engine
+
+
+def pool_limit(engine: AsyncEngine, wanted: int) -> int:
+    """``wanted`` connections, or as many as the pool of ``engine`` allows if less."""
+    pool: Any = engine.sync_engine.pool
+    overflow = getattr(pool, "_max_overflow", -1)  # there is no public name
+    return wanted if overflow < 0 else min(wanted, pool.size() + overflow)
+
+
+def async_url(url: str | URL) -> URL:
+    """The URL of the same database for its async driver.
+
+    Raises:
+        UnsupportedDatabaseError: There is none, or SQLite's private ``:memory:``.
+    """
+    url = make_url(url)
+    backend, _, driver = url.drivername.partition("+")
+    if backend == "postgres":
+        backend = "postgresql"
+    wanted = _ASYNC_DRIVERS.get(backend)
+    if wanted is None or driver not in {"", wanted, *_SYNC_DRIVERS[backend]}:
+        raise _unsupported(url)
+    url = url.set(drivername=f"{backend}+{wanted}")
+    if backend == "sqlite":
+        _refuse_private_memory(url)
+    return url
+
+
+def _refuse_private_memory(url: URL) -> None:
+    name, query = url.database or ":memory:", url.query
+    if ":memory:" not in name and query.get("mode") != "memory":
+        return
+    if query.get("cache") == "shared" and query.get("uri") == "true":
+        return
+    raise UnsupportedDatabaseError(
+        url.render_as_string(),
+        "each connection would see an empty database of its own. Name a file, as in"
+        " 'sqlite:///app.db', or the shared cache:"
+        " 'sqlite:///file::memory:?cache=shared&uri=true'.",
+    )
+
+
+def _unsupported(url: URL) -> UnsupportedDatabaseError:
+    known = ", ".join(
+        f"{backend} (with {driver})" for backend, driver in _ASYNC_DRIVERS.items()
+    )
+    return UnsupportedDatabaseError(
+        url.render_as_string(),
+        f"there is no async driver for {url.drivername!r} here. There is for: {known}.",
+    )
+
+
+def _make_sqlite_read_only(dbapi_connection: Any, _record: object) -> None:
+    cursor = dbapi_connection.cursor()
+    cursor.execute(SQLite.read_only)
+    cursor.close()
+
+
+def _dbapi(connection: Connection) -> Any:
+    return connection.connection.dbapi_connection

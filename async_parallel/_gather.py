@@ -1,0 +1,338 @@
+"""``QueryGatherer``: several queries at once, each in a session of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ._batch import Batch, Job
+from ._calls import GatherCall
+from ._engine import backend_of, make_engine, pool_limit
+from ._home_loop import HomeLoop
+from ._lanes import Lanes
+from ._sessions import Sessions
+from .errors import GathererClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+    from typing import Self
+
+    from sqlalchemy.engine import URL
+    from sqlalchemy.ext.asyncio import async_sessionmaker
+
+MAX_CONNECTIONS = 15
+"""Lanes of a gatherer unless told otherwise: SQLAlchemy's own 5 + 10 connections."""
+
+LANE_TIMEOUT = 30.0
+"""Seconds that a gather may wait without getting a turn, unless told otherwise."""
+
+
+class QueryGatherer:
+    """Runs several queries at once, each in a session of its own, and waits for all.
+
+    Nothing is shared between the queries, results come in the order of the arguments,
+    and after a call nothing of it is left: no task, no connection in use, no
+    query on the server. Opens connections when they are first needed. Belongs to the
+    event loop that first uses it; calls from other loops are carried there and back.
+
+    Args:
+        url_or_engine: A database URL, sync or async, or an ``AsyncEngine``. An engine
+            is used as it is and never disposed of; each of its connections is
+            read-only while a lane holds it.
+        max_connections: How many connections may be in use at once. Default: 15, or
+            what the pool of a given engine allows if that is less.
+        max_concurrency: How many queries of one gather run at once. Default: as many
+            as there are connections.
+        timeout: Seconds for one gather. Default: no limit.
+        lane_timeout: Seconds that a gather may wait without getting a connection.
+        sessionmaker: Makes the sessions, so that session subclasses, options and
+            events of the application apply. Default: plain ``AsyncSession``.
+        engine_options: Further arguments of ``create_async_engine`` for a URL.
+
+    Raises:
+        UnsupportedDatabaseError: No async driver for the database, or SQLite's
+            private ``:memory:``.
+        ValueError: A limit that is not positive.
+    """
+
+    _closed = True  # until __init__ has succeeded, for __del__
+
+    def __init__(
+        self,
+        url_or_engine: str | URL | AsyncEngine,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        max_concurrency: int | None = None,
+        timeout: float | None = None,
+        lane_timeout: float = LANE_TIMEOUT,
+        sessionmaker: async_sessionmaker[Any] | None = None,
+        engine_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        check_positive(
+            max_connections=max_connections,
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+            lane_timeout=lane_timeout,
+        )
+        self._owns_engine = not isinstance(url_or_engine, AsyncEngine)
+        if isinstance(url_or_engine, AsyncEngine):
+            self.engine = url_or_engine
+            max_connections = pool_limit(url_or_engine, max_connections)
+        else:
+            self.engine = make_engine(
+                url_or_engine,
+                max_connections=max_connections,
+                options=engine_options or {},
+            )
+        self._sessions = Sessions(
+            self.engine,
+            backend_of(self.engine),
+            owned=self._owns_engine,
+            maker=sessionmaker,
+        )
+        self._max_connections = max_connections
+        self._max_concurrency = max_concurrency
+        self._timeout = timeout
+        self._lane_timeout = lane_timeout
+        self._home = HomeLoop(repr(self), portal=False)
+        self._generation = self._home.generation
+        self._lanes: Lanes | None = None
+        self._batches: set[Batch] = set()
+        self._abandoned: list[object] = []
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"QueryGatherer({self.engine.url.render_as_string()!r})"
+
+    def __del__(self) -> None:
+        if not self._closed and self._lanes is not None and self._home.loop is not None:
+            warnings.warn(
+                f"{self!r} was not closed: use 'async with', or await its aclose()",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def live_on(self, home: HomeLoop) -> None:
+        """Share a home loop with others; before the first gather."""
+        self._home = home
+        self._generation = home.generation
+
+    async def gather(
+        self,
+        *queries: Any,
+        max_concurrency: int | None = None,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        read_only: bool = True,
+    ) -> Any:
+        """Run ``queries`` at once and wait for all of them.
+
+        The first failure cancels the queries that still run, waits until they have
+        stopped, on the server too, and raises the original exception, with a note
+        that names the query.
+
+        Args:
+            queries: Statements, functions of a session, legacy queries or ``Query``
+                objects; or one list of them, or one mapping of label to query.
+            max_concurrency: How many of them may run at once. Default: the
+                gatherer's.
+            timeout: Seconds for the whole call. Default: the gatherer's.
+            return_exceptions: Put exceptions in the place of results, and let the
+                other queries finish.
+            read_only: Refuse writes. With ``False`` each query is a transaction of
+                its own, committed when it succeeds: several are not atomic together,
+                and when one fails, others may have been committed.
+
+        Returns:
+            A tuple in the order of the arguments; a list for a list; a dict with the
+            same keys for a mapping.
+
+        Raises:
+            QueryTypeError: One of them cannot be a query. Nothing has run.
+            ReadOnlyError: A query writes, and ``read_only`` is true.
+            GatherTimeoutError: ``timeout`` passed.
+            LaneTimeoutError: No connection became free within ``lane_timeout``.
+            GathererClosedError: The gatherer is closed.
+            ValueError: A limit that is not positive.
+        """
+        call = self.prepare(
+            queries,
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+            return_exceptions=return_exceptions,
+            read_only=read_only,
+        )
+        if not call.queries:
+            return call.arrange([])
+        jobs = await self._home.carry(self._run, call)
+        return call.arrange([job.outcome for job in jobs])
+
+    async def as_completed(
+        self,
+        *queries: Any,
+        max_concurrency: int | None = None,
+        timeout: float | None = None,
+        return_exceptions: bool = False,
+        read_only: bool = True,
+    ) -> AsyncIterator[tuple[Any, Any]]:
+        """Run ``queries`` at once and yield each result as soon as it is there.
+
+        Leaving the loop early cancels what still runs; wrap it in
+        ``contextlib.aclosing`` to have that done, and waited for, at once.
+
+        Args:
+            queries: As for ``gather``.
+            max_concurrency: As for ``gather``.
+            timeout: As for ``gather``; the time that the caller spends between two
+                results counts.
+            return_exceptions: As for ``gather``.
+            read_only: As for ``gather``.
+
+        Returns:
+            Pairs of label and result, in the order of completion. The label is the
+            key of a mapping, else the position in the arguments, from 0.
+
+        Raises:
+            QueryTypeError: As ``gather``; so are the others.
+            ReadOnlyError: See ``gather``.
+            GatherTimeoutError: See ``gather``.
+            LaneTimeoutError: See ``gather``.
+            GathererClosedError: See ``gather``.
+            ValueError: See ``gather``.
+        """
+        finished: asyncio.Queue[Job | None] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def on_finished(job: Job | None) -> None:
+            loop.call_soon_threadsafe(finished.put_nowait, job)
+
+        call = self.prepare(
+            queries,
+            max_concurrency=max_concurrency,
+            timeout=timeout,
+            return_exceptions=return_exceptions,
+            read_only=read_only,
+            on_finished=on_finished,
+        )
+        running = loop.create_task(self._home.carry(self._run, call))
+        running.add_done_callback(lambda _: on_finished(None))
+        try:
+            while (job := await finished.get()) is not None:
+                yield call.key(job), job.outcome
+            await running
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+
+    def prepare(self, queries: tuple[Any, ...], **options: Any) -> GatherCall:
+        """Check the arguments of a gather, in the context of its caller.
+
+        Raises:
+            GathererClosedError: The gatherer is closed.
+            QueryTypeError: See ``gather``.
+            ReadOnlyError: See ``gather``.
+            ValueError: See ``gather``.
+        """
+        if self._closed:
+            raise GathererClosedError(repr(self))
+        for name in ("max_concurrency", "timeout"):
+            check_positive(**{name: options[name]})
+            if options[name] is None:
+                options[name] = getattr(self, f"_{name}")
+        return GatherCall.parse(queries, **options)
+
+    async def aclose(self, *, grace: float = 5.0) -> None:
+        """Close the connections, after the gathers that still run.
+
+        New gathers are refused at once. Calling it again does nothing.
+
+        Args:
+            grace: Seconds that running gathers have to finish; then they are
+                cancelled and their callers get a ``GathererClosedError``.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._home.loop is not None:
+            await self._home.carry(self._close, grace)
+
+    async def _close(self, grace: float) -> None:
+        self._renew()
+        if self._lanes is not None:
+            drained = asyncio.ensure_future(self._lanes.drain())
+            await asyncio.wait([drained], timeout=grace)
+            for batch in list(self._batches):
+                batch.abort(GathererClosedError(repr(self)))
+            await drained
+        if self._owns_engine:
+            await self.engine.dispose()
+
+    async def _run(self, call: GatherCall) -> list[Job]:
+        """Run a gather on the home loop; the jobs have its results."""
+        self._renew()
+        if self._lanes is None:
+            self._lanes = Lanes(
+                self._sessions, limit=self._max_connections, timeout=self._lane_timeout
+            )
+        batch, jobs = call.begin()
+        timer: asyncio.TimerHandle | None = None
+        if call.timeout is not None:
+            timer = asyncio.get_running_loop().call_later(
+                call.timeout, batch.time_out, call.timeout
+            )
+        self._batches.add(batch)
+        try:
+            batch.submit(jobs, self._lanes.inside(call.outer))
+            await batch.wait()
+        finally:
+            self._batches.discard(batch)
+            if timer is not None:
+                timer.cancel()
+            if call.reports is not None:
+                call.reports.append(batch.report())
+        return jobs
+
+    def _renew(self) -> None:
+        """Start afresh in a forked child, or where the home loop was replaced."""
+        if self._generation == self._home.generation:
+            return
+        self._generation = self._home.generation
+        # Kept alive: their finalisers would close sockets that the parent still uses.
+        self._abandoned += [self._lanes, self.engine.sync_engine.pool]
+        self._lanes = None
+        self._batches = set()
+        self.engine.sync_engine.dispose(close=False)
+
+
+def check_positive(**limits: float | None) -> None:
+    """Refuse limits that are not positive.
+
+    Raises:
+        ValueError: One of ``limits`` is neither ``None`` nor greater than 0.
+    """
+    for name, value in limits.items():
+        if value is not None and not value > 0:
+            raise ValueError(
+                f"{name} must be greater than 0, and it is {value!r}."
+                f" Leave {name} out for no limit of your own."
+            )

@@ -1,0 +1,207 @@
+"""Opening connections for lanes, and sessions on those connections."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import orm
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
+from sqlalchemy.util import await_only
+
+from ._query import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import exc as sa_exc
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from ._batch import Job
+    from ._engine import Backend
+
+
+class Sessions:
+    """Connections of one engine, and fresh sessions on them.
+
+    All of it runs inside a lane's greenlet.
+
+    Args:
+        engine: Where connections come from.
+        backend: What differs between databases.
+        owned: Whether the engine was made here, so that each of its connections is
+            already in AUTOCOMMIT and read-only. Else both are set while a lane holds
+            a connection, and undone before it goes back.
+        maker: The user's ``async_sessionmaker``, for session subclasses and options.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        backend: Backend,
+        *,
+        owned: bool,
+        maker: async_sessionmaker[Any] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._backend = backend
+        self._owned = owned
+        options = dict(maker.kw) if maker is not None else {}
+        for name in ("bind", "binds"):
+            options.pop(name, None)
+        self._class: type[AsyncSession] = (
+            maker.class_ if maker is not None else AsyncSession
+        )
+        # A committed query's results must stay readable once they are detached.
+        self._options: dict[str, Any] = {"expire_on_commit": False, **options}
+        self._sync_options = dict(self._options)
+        self._sync_class: Callable[..., orm.Session] = (
+            self._sync_options.pop("sync_session_class", None)
+            or self._class.sync_session_class
+        )
+        # The facade is made only for who would see it: an async function, or a
+        # subclass that does something when it is made.
+        self._facade_is_plain = self._class.__init__ is AsyncSession.__init__
+
+    def connect(self) -> Connection:
+        """Take a connection from the pool: in AUTOCOMMIT, and refusing writes."""
+        connection = self._engine.sync_engine.connect()
+        if self._owned:
+            return connection
+        try:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            self._set(connection, self._backend.read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """Give a connection back as it was taken."""
+        try:
+            if not self._owned and not connection.invalidated:
+                self._set(connection, self._backend.restore)
+        except BaseException:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+    def open(self, connection: Connection, **options: Any) -> orm.Session:
+        """A fresh session on ``connection``."""
+        if self._facade_is_plain:
+            return self._sync_class(
+                bind=connection, **{**self._sync_options, **options}
+            )
+        return self._open_async(connection, **options).sync_session
+
+    def transaction(
+        self, connection: Connection, job: Job, call: Callable[[Job, Any], Any]
+    ) -> Any:
+        """Run ``call(job, session)`` in a transaction of its own.
+
+        It is rolled back at the end, or committed where writing is allowed.
+        """
+        with self._transaction(connection, read_only=job.batch.read_only) as options:
+            return self._in_session(connection, job, call, options)
+
+    def interrupt(self, connection: Connection) -> None:
+        """Stop what ``connection`` runs, where cancelling the task alone does not."""
+        if not connection.closed and not connection.invalidated:
+            self._backend.interrupt(connection)
+
+    def refused_write(self, error: sa_exc.DBAPIError) -> bool:
+        """Whether ``error`` says that the database refused to write."""
+        return self._backend.refused_write(error)
+
+    def nested(self, connection: Connection, *, savepoints: bool) -> Sessions:
+        """Sessions that share a connection which another session is using."""
+        return _NestedSessions(self, connection, savepoints=savepoints)
+
+    def _in_session(
+        self,
+        connection: Connection,
+        job: Job,
+        call: Callable[[Job, Any], Any],
+        options: dict[str, Any],
+    ) -> Any:
+        if job.query.kind is Kind.ASYNC_FUNCTION:
+            facade = self._open_async(connection, **options)
+            session, passed = facade.sync_session, facade
+        else:
+            session = passed = self.open(connection, **options)
+        try:
+            value = call(job, passed)
+            if not job.batch.read_only:
+                session.commit()
+            return value
+        finally:
+            if passed is session:
+                session.close()
+            else:
+                await_only(passed.close())
+
+    def _open_async(self, connection: Connection, **options: Any) -> AsyncSession:
+        bind = AsyncConnection(self._engine, sync_connection=connection)
+        return self._class(bind=bind, **{**self._options, **options})
+
+    @contextlib.contextmanager
+    def _transaction(
+        self, connection: Connection, *, read_only: bool
+    ) -> Iterator[dict[str, Any]]:
+        try:
+            if not read_only:
+                self._set(connection, self._backend.read_write)
+            self._backend.begin(connection, read_only=read_only)
+            # The session commits and rolls back what was begun here, as its own.
+            yield {"join_transaction_mode": "control_fully"}
+        finally:
+            if not connection.invalidated:
+                self._end(connection, read_only=read_only)
+
+    def _end(self, connection: Connection, *, read_only: bool) -> None:
+        try:
+            if connection.in_transaction():
+                connection.rollback()
+            self._backend.end(connection)
+            if not read_only:
+                self._set(connection, self._backend.read_only)
+        except BaseException:
+            connection.invalidate()  # in an unknown state, so nobody may have it
+            raise
+
+    @staticmethod
+    def _set(connection: Connection, sql: str) -> None:
+        connection.exec_driver_sql(sql)
+        connection.rollback()  # ends what SQLAlchemy began; nothing is sent
+
+
+class _NestedSessions(Sessions):
+    """Sessions for a gather inside a query, on that query's own connection.
+
+    Each is inside a savepoint where there is a transaction, so that a failure leaves
+    the outer query's transaction usable.
+    """
+
+    def __init__(
+        self, outer: Sessions, connection: Connection, *, savepoints: bool
+    ) -> None:
+        self.__dict__.update(outer.__dict__)
+        self._connection = connection
+        self._mode = "create_savepoint" if savepoints else "rollback_only"
+
+    def connect(self) -> Connection:
+        return self._connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """Leave it to the outer query."""
+
+    def open(self, connection: Connection, **options: Any) -> orm.Session:
+        return super().open(connection, **{"join_transaction_mode": self._mode, **options})
+
+    @contextlib.contextmanager
+    def _transaction(
+        self, connection: Connection, *, read_only: bool
+    ) -> Iterator[dict[str, Any]]:
+        yield {"join_transaction_mode": self._mode}

@@ -1,0 +1,200 @@
+"""What a query may be made of, and what is refused. No IO."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.engine import Result
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+from sqlalchemy.orm.attributes import QueryableAttribute
+from sqlalchemy.orm.query import Query as LegacyQuery
+from sqlalchemy.sql import Executable
+from sqlalchemy.sql.expression import FromClause
+
+from .errors import QueryTypeError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+_SESSIONS = (orm.Session, orm.scoped_session, AsyncSession, async_scoped_session)
+_SHOWN = 60
+
+
+class Kind(enum.Enum):
+    """How a lane runs a query."""
+
+    STATEMENT = enum.auto()
+    FUNCTION = enum.auto()
+    ASYNC_FUNCTION = enum.auto()
+
+
+def classify(source: object) -> tuple[Any, Kind]:
+    """What a lane is to run for ``source``, and how.
+
+    Raises:
+        QueryTypeError: ``source`` cannot be a query; the message says what to write.
+    """
+    if isinstance(source, LegacyQuery):
+        return _legacy(source.all), Kind.FUNCTION
+    if isinstance(source, Executable):
+        return source, Kind.STATEMENT
+    if _is_selectable(source) or isinstance(source, (type, *_SESSIONS)):
+        raise _refusal(source)
+    if not callable(source):
+        raise _refusal(source)
+    return _function(source)
+
+
+def _function(
+    source: Callable[..., Any],
+) -> tuple[Callable[..., Any], Kind]:
+    bound_to = getattr(_unwrap(source), "__self__", None)
+    if isinstance(bound_to, LegacyQuery):
+        return _legacy(source), Kind.FUNCTION
+    if isinstance(bound_to, _SESSIONS):
+        raise QueryTypeError(
+            type(source),
+            f"{name_of(source)}, a method of a session,",
+            "a session cannot be shared between queries, so pass the statement itself,"
+            " or a function that takes the query's own session",
+        )
+    if inspect.isasyncgenfunction(source) or inspect.isgeneratorfunction(source):
+        raise QueryTypeError(
+            type(source),
+            f"{name_of(source)}, a generator function,",
+            "the session is closed when a query ends, so return a list",
+        )
+    try:
+        inspect.signature(source).bind(None)
+    except TypeError as mismatch:
+        raise QueryTypeError(
+            type(source),
+            name_of(source),
+            "it cannot be called with a session as its one argument"
+            f" ({mismatch}); write def f(session): ... and use that session, or bind"
+            " the other arguments with functools.partial",
+        ) from None
+    except ValueError:
+        pass  # no signature, as some C functions: the call itself will tell
+    if _is_async(source):
+        return source, Kind.ASYNC_FUNCTION
+    return source, Kind.FUNCTION
+
+
+def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(_unwrap(function), "__call__", None)  # noqa: B004 - its kind, not whether
+    )
+
+
+def _legacy(method: Callable[..., Any]) -> Callable[[orm.Session], Any]:
+    """A function that runs a bound method of an ``orm.Query`` on another session."""
+    args: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
+    if isinstance(method, functools.partial):
+        args, keywords = method.args, method.keywords
+    unbound = _unwrap(method)
+    query: LegacyQuery[Any] = unbound.__self__  # type: ignore[attr-defined]
+    name = unbound.__name__
+
+    def run(session: orm.Session) -> Any:
+        return getattr(query.with_session(session), name)(*args, **keywords)
+
+    run.__name__ = run.__qualname__ = f"Query.{name}"
+    return run
+
+
+def check_returned(value: object, label: str) -> None:
+    """Refuse what a function returned where it cannot outlive its session.
+
+    Raises:
+        QueryTypeError: ``value`` is a coroutine, an open ``Result``, or a legacy
+            ``orm.Query`` that was not executed.
+    """
+    if inspect.iscoroutine(value):
+        value.close()
+        remedy = "it returned a coroutine: make it async def, so that it is awaited"
+    elif isinstance(value, Result):
+        remedy = (
+            "it returned an open Result, and its session is closed: return result.all()"
+        )
+    elif isinstance(value, LegacyQuery):
+        remedy = "it returned an orm.Query that was not run: return query.all()"
+    else:
+        return
+    raise QueryTypeError(type(value), f"Function {label}", remedy)
+
+
+def _refusal(given: object) -> QueryTypeError:
+    what, remedy = name_of(given), "pass a statement such as select(User), or a function"
+    if isinstance(given, str):
+        remedy = f"wrap it in text(): text({_shorten(given)!r})"
+    elif inspect.iscoroutine(given):
+        given.close()  # else Python warns that it was never awaited
+        what = f"The coroutine {given.__qualname__}()"
+        remedy = "pass the function itself, without calling it, or the statement"
+    elif isinstance(given, Awaitable):
+        remedy = "pass the function or the statement, not what awaits it"
+    elif isinstance(given, Result):
+        remedy = "the statement was already executed: pass the statement itself"
+    elif isinstance(given, (list, tuple)):
+        what = f"A {type(given).__name__} of {len(cast('list[Any]', given))} objects"
+        remedy = (
+            "the query was already executed, so drop the (): db.session.query(User).all"
+        )
+    elif isinstance(given, _SESSIONS):
+        remedy = "pass a statement, or a function that takes the query's own session"
+    elif _is_selectable(given):
+        remedy = f"write select({_shorten(_entity_name(given))})"
+    elif given is None or sa.inspect(type(given), raiseerr=False) is not None:
+        remedy = (
+            "it is the result of a query that was already executed, so drop the ():"
+            " db.session.query(User).first"
+        )
+    return QueryTypeError(type(given), what, remedy)
+
+
+def _is_selectable(given: object) -> TypeIs[Any]:
+    if isinstance(given, (orm.Mapper, FromClause, QueryableAttribute)):
+        return True
+    return isinstance(given, type) and sa.inspect(given, raiseerr=False) is not None
+
+
+def _entity_name(given: Any) -> str:
+    if isinstance(given, orm.Mapper):
+        return str(cast("Any", given).class_.__name__)
+    return str(getattr(given, "__name__", None) or getattr(given, "name", given))
+
+
+def name_of(given: object) -> str:
+    if isinstance(given, type):
+        return f"The class {given.__name__}"
+    if isinstance(given, str):
+        return f"The str {_shorten(given)!r}"
+    if isinstance(given, FromClause):
+        return f"The table {_entity_name(given)!r}"
+    name = getattr(_unwrap(given) if callable(given) else given, "__qualname__", None)
+    return f"{name}" if name else f"{type(given).__name__} {_shorten(repr(given))}"
+
+
+def describe(source: Executable | Callable[..., Any]) -> str:
+    if isinstance(source, Executable):
+        return _shorten(" ".join(str(source).split()))
+    function = _unwrap(source)
+    return str(getattr(function, "__qualname__", None) or type(function).__name__)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

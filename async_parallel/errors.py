@@ -1,0 +1,227 @@
+"""Every error that this package raises by itself.
+
+A query that fails keeps its own exception; these are for what stands around it::
+
+    AsyncParallelError
+    ├── QueryTypeError            (TypeError)            what was given is not a query
+    ├── ReadOnlyError             (InvalidRequestError)  a write in a read-only gather
+    ├── DetachedAttributeError    (DetachedInstanceError)  an attribute that was not loaded
+    ├── GatherTimeoutError        (TimeoutError)         the gather passed its deadline
+    ├── LaneTimeoutError          (TimeoutError)         no lane became free in time
+    ├── GathererClosedError       (RuntimeError)         a call after ``aclose()``
+    ├── HomeLoopError             (RuntimeError)         the call cannot run where it stands
+    ├── PatchedProcessError       (RuntimeError)         gevent or eventlet is in the way
+    └── ConfigurationError        (RuntimeError)         the application's settings
+        ├── UnsupportedDatabaseError  (ArgumentError)    no async driver, or no sessions
+        ├── BindNotFoundError         (LookupError)      a bind that is not configured
+        └── ExtensionNotFoundError                       no app, or no extension on it
+"""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.orm import exc as orm_exc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "AsyncParallelError",
+    "BindNotFoundError",
+    "ConfigurationError",
+    "DetachedAttributeError",
+    "ExtensionNotFoundError",
+    "GatherTimeoutError",
+    "GathererClosedError",
+    "HomeLoopError",
+    "LaneTimeoutError",
+    "PatchedProcessError",
+    "QueryTypeError",
+    "ReadOnlyError",
+    "UnsupportedDatabaseError",
+]
+
+
+class AsyncParallelError(Exception):
+    """The base of every error of this package."""
+
+
+class QueryTypeError(AsyncParallelError, TypeError):
+    """What was given is not a query; the message says what to write instead.
+
+    Attributes:
+        given: The type of what was given.
+        remedy: What to write instead.
+    """
+
+    def __init__(self, given: type, what: str, remedy: str) -> None:
+        self.given = given
+        self.remedy = remedy
+        super().__init__(f"{what} is not a query: {remedy}.")
+
+
+class ReadOnlyError(AsyncParallelError, sa_exc.InvalidRequestError):
+    """A query of a read-only gather tried to write; nothing was written.
+
+    Where the database itself refused, its error is the ``__cause__``.
+
+    Attributes:
+        query: The label of the query.
+    """
+
+    def __init__(self, query: str) -> None:
+        self.query = query
+        super().__init__(
+            f"Query {query} writes, but the gather is read-only, so nothing was"
+            " written. Write in a session of your own, or pass read_only=False:"
+            " each query is then committed by itself."
+        )
+
+
+class DetachedAttributeError(AsyncParallelError, orm_exc.DetachedInstanceError):
+    """An attribute was read that its query had not loaded.
+
+    Attributes:
+        entity: The name of the mapped class.
+        attribute: The name of the attribute.
+        query: The label of the query that loaded the entity.
+    """
+
+    def __init__(self, entity: str, attribute: str, query: str, remedy: str) -> None:
+        self.entity = entity
+        self.attribute = attribute
+        self.query = query
+        super().__init__(
+            f"'{entity}.{attribute}' was not loaded by query {query}, and the results"
+            f" of a gather are detached from their session: {remedy}."
+        )
+
+
+class GatherTimeoutError(AsyncParallelError, TimeoutError):
+    """The gather was not done within its ``timeout``; what still ran was cancelled.
+
+    Attributes:
+        timeout: The limit in seconds.
+        finished: The labels of the queries that had finished.
+        running: The labels of the queries that were running.
+        waiting: The labels of the queries that had not begun.
+    """
+
+    def __init__(
+        self,
+        timeout: float,
+        finished: Sequence[str],
+        running: Sequence[str],
+        waiting: Sequence[str],
+    ) -> None:
+        self.timeout = timeout
+        self.finished = finished
+        self.running = running
+        self.waiting = waiting
+        super().__init__(
+            f"The gather was not done after {timeout:g} s:"
+            f" {_count(finished, 'finished')}, {_count(running, 'still running')},"
+            f" {_count(waiting, 'waiting for a lane')}. Raise timeout, allow more"
+            " connections, or look at the plans of the slow queries."
+        )
+
+
+class LaneTimeoutError(
+    AsyncParallelError, sa_exc.TimeoutError, builtins.TimeoutError
+):
+    """A query waited longer than ``lane_timeout`` for a connection.
+
+    Attributes:
+        timeout: The limit in seconds.
+        limit: The lanes, that is connections, allowed at once.
+        in_use: The lanes that were running queries.
+        waiting: The queries that waited, over all gathers.
+    """
+
+    def __init__(self, timeout: float, limit: int, in_use: int, waiting: int) -> None:
+        self.timeout = timeout
+        self.limit = limit
+        self.in_use = in_use
+        self.waiting = waiting
+        super().__init__(
+            f"No lane became free within {timeout:g} s: {in_use} of {limit} lanes are"
+            f" in use and {waiting} queries wait. Raise max_connections if the"
+            " database allows it, or lane_timeout, or send fewer queries at once."
+        )
+
+
+class GathererClosedError(AsyncParallelError, RuntimeError):
+    """The gatherer, or the extension, was closed before the call or during it."""
+
+    def __init__(self, gatherer: str) -> None:
+        super().__init__(
+            f"{gatherer} is closed. Make a new one, or call aclose() later."
+        )
+
+
+class HomeLoopError(AsyncParallelError, RuntimeError):
+    """The call cannot run on the thread or event loop where it was made."""
+
+
+class PatchedProcessError(AsyncParallelError, RuntimeError):
+    """The process is patched by gevent or eventlet.
+
+    Attributes:
+        library: The name of the library.
+    """
+
+    def __init__(self, library: str) -> None:
+        self.library = library
+        super().__init__(
+            f"{library} has patched this process, and asyncio cannot run beside it."
+            " Use gunicorn's gthread workers (--worker-class gthread --threads 16),"
+            f" or ASGIAdapter under an ASGI server, instead of {library}."
+        )
+
+
+class ConfigurationError(AsyncParallelError, RuntimeError):
+    """A setting is missing or cannot be used."""
+
+
+class UnsupportedDatabaseError(ConfigurationError, sa_exc.ArgumentError):
+    """The database has no async driver here, or cannot serve several sessions.
+
+    Attributes:
+        url: The URL, its password hidden.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        super().__init__(f"{url} cannot be used: {reason}")
+
+
+class BindNotFoundError(ConfigurationError, LookupError):
+    """No bind of this name is configured.
+
+    Attributes:
+        bind: The name that was asked for.
+        known: The names that are configured.
+    """
+
+    def __init__(self, bind: str, known: Iterable[str]) -> None:
+        self.bind = bind
+        self.known = sorted(known)
+        names = ", ".join(map(repr, self.known)) or "none"
+        super().__init__(
+            f"There is no bind {bind!r}. Configured: {names}."
+            " Add it to ASYNC_PARALLEL_BINDS."
+        )
+
+
+class ExtensionNotFoundError(ConfigurationError):
+    """There is no current app, or ``AsyncParallel`` was not initialised on it."""
+
+
+def _count(labels: Sequence[str], state: str, shown: int = 5) -> str:
+    if not labels:
+        return f"none {state}"
+    more = ", …" if len(labels) > shown else ""
+    return f"{len(labels)} {state} ({', '.join(labels[:shown])}{more})"
