@@ -12,15 +12,19 @@ from ._query import (
     scalar_one,
     scalars,
 )
+from .flask import AsyncParallel, gather_queries, run_in_parallel
 
 __all__ = [
+    "AsyncParallel",
     "Query",
     "QueryGatherer",
     "first",
+    "gather_queries",
     "mappings",
     "one",
     "one_or_none",
     "rows",
+    "run_in_parallel",
     "scalar",
     "scalar_one",
     "scalars",

@@ -186,6 +186,22 @@ class QueryGatherer:
         jobs = await self._home.carry(self._run, call)
         return call.arrange([job.outcome for job in jobs])
 
+    def gather_blocking(self, queries: tuple[Any, ...], **options: Any) -> Any:
+        """Gather from synchronous code on another thread than the home loop's."""
+        call = self.prepare(queries, **options)
+        if not call.queries:
+            return call.arrange([])
+        jobs = self._home.block_on(self._run, call)
+        return call.arrange([job.outcome for job in jobs])
+
+    async def open(self) -> None:
+        """Connect once, so that what is wrong shows now.
+
+        Raises:
+            DBAPIError: The driver's own, or ``OSError``: the database does not answer.
+        """
+        await self._home.carry(self._open)
+
     async def as_completed(
         self,
         *queries: Any,
@@ -275,6 +291,11 @@ class QueryGatherer:
         self._closed = True
         if self._home.loop is not None:
             await self._home.carry(self._close, grace)
+
+    async def _open(self) -> None:
+        self._renew()
+        async with self.engine.connect():
+            pass
 
     async def _close(self, grace: float) -> None:
         self._renew()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from ._serving import restore
 from .errors import GathererClosedError, HomeLoopError, PatchedProcessError
 
 if TYPE_CHECKING:
@@ -259,13 +260,6 @@ class _Call:
             self.outcome.set_result(task.result())
 
 
-def restore(context: contextvars.Context) -> None:
-    """Set in the current context what was set in a copy of it."""
-    for variable, value in context.items():
-        if variable.get(_UNSET) is not value:
-            variable.set(value)
-
-
 def refuse_patched_process() -> None:
     """Refuse to run beside gevent's or eventlet's replacements of the standard library.
 
@@ -278,9 +272,6 @@ def refuse_patched_process() -> None:
     eventlet: Any = sys.modules.get("eventlet.patcher")
     if eventlet is not None and eventlet.is_monkey_patched("socket"):
         raise PatchedProcessError("eventlet")
-
-
-_UNSET = object()
 
 
 def _waker(

@@ -1,0 +1,112 @@
+"""The databases of a Flask application, by name, from its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ._engine import async_url
+from ._gather import LANE_TIMEOUT, MAX_CONNECTIONS, QueryGatherer, check_positive
+from .errors import BindNotFoundError, ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+DEFAULT = "default"
+"""The name of the bind that a gather uses unless told otherwise."""
+
+_PREFIX = "ASYNC_PARALLEL_"
+
+
+def set_defaults(config: Any) -> None:
+    """Give each optional setting its default, and check those that are set.
+
+    Raises:
+        ConfigurationError: A limit that is not positive, or of the wrong type.
+        UnsupportedDatabaseError: A URL that cannot be used.
+    """
+    config.setdefault(f"{_PREFIX}ENGINE_OPTIONS", {})
+    config.setdefault(f"{_PREFIX}MAX_CONNECTIONS", MAX_CONNECTIONS)
+    config.setdefault(f"{_PREFIX}MAX_CONCURRENCY", None)
+    config.setdefault(f"{_PREFIX}TIMEOUT", None)
+    config.setdefault(f"{_PREFIX}LANE_TIMEOUT", LANE_TIMEOUT)
+    config.setdefault(f"{_PREFIX}SHARED_LOOP", True)
+    limits = ("MAX_CONNECTIONS", "MAX_CONCURRENCY", "TIMEOUT", "LANE_TIMEOUT")
+    try:
+        check_positive(**{_PREFIX + name: config[_PREFIX + name] for name in limits})
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(str(error)) from error
+    for given in _configured(config).values():
+        url, _ = _split(given)
+        if not isinstance(url, AsyncEngine):
+            async_url(url)
+
+
+def make_gatherer(app: Any, name: str) -> QueryGatherer:
+    """The gatherer of the bind ``name``; in an application context of ``app``.
+
+    Raises:
+        BindNotFoundError: There is no bind of this name.
+        ConfigurationError: There is no database at all.
+        UnsupportedDatabaseError: Its URL cannot be used.
+    """
+    binds = find_binds(app)
+    if name not in binds:
+        if name == DEFAULT:
+            raise ConfigurationError(
+                "No database is configured. Set ASYNC_PARALLEL_DATABASE_URI, or"
+                " initialise Flask-SQLAlchemy on the app."
+            )
+        raise BindNotFoundError(name, binds)
+    url, options = _split(binds[name])
+    config = app.config
+    return QueryGatherer(
+        url,
+        max_connections=config[f"{_PREFIX}MAX_CONNECTIONS"],
+        max_concurrency=config[f"{_PREFIX}MAX_CONCURRENCY"],
+        timeout=config[f"{_PREFIX}TIMEOUT"],
+        lane_timeout=config[f"{_PREFIX}LANE_TIMEOUT"],
+        engine_options={**config[f"{_PREFIX}ENGINE_OPTIONS"], **options},
+    )
+
+
+def find_binds(app: Any) -> dict[str, Any]:
+    """Each bind's URL, options or engine, by name.
+
+    What ``ASYNC_PARALLEL_*`` says goes before the engines of Flask-SQLAlchemy or
+    Flask-SQLAlchemy-Lite, and those before a bare ``SQLALCHEMY_DATABASE_URI``, which
+    Flask-SQLAlchemy reads relative to the instance folder.
+    """
+    binds: dict[str, Any] = {}
+    if "SQLALCHEMY_DATABASE_URI" in app.config:
+        binds[DEFAULT] = app.config["SQLALCHEMY_DATABASE_URI"]
+    extension = app.extensions.get("sqlalchemy")
+    if extension is not None:
+        for name, engine in extension.engines.items():
+            binds[name or DEFAULT] = engine.url
+        binds |= getattr(extension, "async_engines", {})
+    return binds | _configured(app.config)
+
+
+def _configured(config: Any) -> dict[str, Any]:
+    binds = dict(config.get(f"{_PREFIX}BINDS") or {})
+    if config.get(f"{_PREFIX}DATABASE_URI"):
+        binds[DEFAULT] = config[f"{_PREFIX}DATABASE_URI"]
+    return binds
+
+
+def _split(
+    given: str | URL | AsyncEngine | Mapping[str, Any],
+) -> tuple[Any, dict[str, Any]]:
+    """The URL or engine of a bind, and the engine options that are its own."""
+    if not isinstance(given, Mapping):
+        return given, {}
+    options = dict(given)
+    try:
+        return options.pop("url"), options
+    except KeyError:
+        raise ConfigurationError(
+            f"A bind of {_PREFIX}BINDS is a mapping without a 'url': {sorted(options)}."
+        ) from None

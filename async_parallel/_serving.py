@@ -1,0 +1,142 @@
+"""Synchronous code in a greenlet on an event loop, that awaits without a thread.
+
+The request's greenlet and the task below it share one context, so what a view sets in
+a context variable is seen on both sides. The greenlet is of a class of its own: inside
+an async view SQLAlchemy still refuses implicit IO, as it does under any other server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from concurrent.futures import Executor
+
+T = TypeVar("T")
+
+
+class _Serving(greenlet):
+    """The greenlet of one request."""
+
+    workers: Executor
+
+
+async def serve(workers: Executor, function: Callable[..., T], *args: Any) -> T:
+    """Run ``function`` in a greenlet on the running loop.
+
+    Inside, ``await_here`` suspends it until a coroutine is done, and ``off_loop``
+    until a worker thread is.
+
+    Args:
+        workers: Where ``off_loop`` runs functions.
+        function: The synchronous function to run.
+        args: Its arguments.
+    """
+    running = _Serving(function)
+    running.workers = workers
+    running.gr_context = getcurrent().gr_context
+    yielded = running.switch(*args)
+    while not running.dead:
+        try:
+            value = await _Yielded(yielded)
+        except BaseException as error:  # noqa: BLE001 - belongs to who is suspended
+            yielded = running.throw(error)
+        else:
+            yielded = running.switch(value)
+    result: T = yielded
+    return result
+
+
+def is_serving() -> bool:
+    """Whether this code runs in a request's greenlet, on the event loop."""
+    return isinstance(getcurrent(), _Serving)
+
+
+def await_here(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run ``coroutine`` in this greenlet, suspending it wherever that waits.
+
+    Synchronous code that the coroutine calls may use ``await_here`` again, which is
+    how an async view can read the request's body.
+    """
+    step: Callable[[Any], Any] = coroutine.send
+    argument: Any = None
+    while True:
+        try:
+            yielded = step(argument)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        try:
+            argument = getcurrent().parent.switch(yielded)
+            step = coroutine.send
+        except BaseException as error:  # noqa: BLE001 - belongs to the coroutine
+            argument = error
+            step = coroutine.throw
+
+
+def off_loop(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    """Call ``function`` where it may block, with this context, and wait for it.
+
+    That is a worker thread if this is a request's greenlet, and right here if it is
+    not. A function that has begun is always waited for: nothing of the request goes
+    on beside it.
+    """
+    current = getcurrent()
+    if not isinstance(current, _Serving):
+        return function(*args, **kwargs)
+    context = contextvars.copy_context()
+    call = functools.partial(context.run, function, *args, **kwargs)
+    try:
+        return await_here(_in_thread(current.workers, call))
+    finally:
+        restore(context)
+
+
+def restore(context: contextvars.Context) -> None:
+    """Set in the current context what was set in a copy of it."""
+    for variable, value in context.items():
+        if variable.get(_UNSET) is not value:
+            variable.set(value)
+
+
+_UNSET = object()
+
+
+class _Yielded:
+    """Hands what a coroutine yielded on to the event loop."""
+
+    __slots__ = ("_yielded",)
+
+    def __init__(self, yielded: Any) -> None:
+        self._yielded = yielded
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield self._yielded)
+
+
+async def _in_thread(workers: Executor, call: Callable[[], T]) -> T:
+    future = asyncio.get_running_loop().run_in_executor(workers, call)
+    return await wait_for_end(future)
+
+
+async def wait_for_end(future: asyncio.Future[T]) -> T:
+    """The result of ``future``, which a cancel of the waiting task does not cancel.
+
+    The cancel is raised after ``future`` has ended.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = cancelled or error
+    if cancelled is not None:
+        future.exception()
+        raise cancelled
+    return future.result()

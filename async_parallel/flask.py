@@ -1,0 +1,361 @@
+"""The Flask extension: the application's databases, and where its async code runs."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import inspect
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from flask import Flask, current_app
+
+from ._binds import DEFAULT, find_binds, make_gatherer, set_defaults
+from ._home_loop import HomeLoop, refuse_patched_process
+from ._serving import await_here, is_serving, off_loop
+from .errors import ConfigurationError, ExtensionNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ._gather import QueryGatherer
+
+__all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
+
+K = TypeVar("K")
+
+logger = logging.getLogger("async_parallel")
+
+
+class AsyncParallel:
+    """Lets the views of a Flask application gather queries.
+
+    Engines and connections are made when they are first needed, so it may be
+    initialised before a server forks. The application's async views, hooks and error
+    handlers run on one event loop, the home loop: the server's under
+    ``ASGIAdapter``, else that of one thread of its own. Code that blocks in them holds
+    up every other one, as under any ASGI server.
+
+    Args:
+        app: The application to initialise; or call ``init_app`` later, for one
+            application or many.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._home = HomeLoop("AsyncParallel", portal=True)
+        self._gatherers: weakref.WeakKeyDictionary[Flask, dict[str, QueryGatherer]] = (
+            weakref.WeakKeyDictionary()
+        )
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Initialise the extension on ``app``.
+
+        Raises:
+            ConfigurationError: It is initialised on ``app`` already, or a setting
+                cannot be used.
+            UnsupportedDatabaseError: The URL of a database cannot be used.
+            PatchedProcessError: gevent or eventlet patched this process.
+        """
+        if "async_parallel" in app.extensions:
+            raise ConfigurationError(
+                f"AsyncParallel is initialised on {app.name!r} already. Use that one:"
+                " current_app.extensions['async_parallel']."
+            )
+        refuse_patched_process()
+        set_defaults(app.config)
+        self._route(app)
+        self._gatherers[app] = {}
+        app.extensions["async_parallel"] = self
+
+    def gatherer(self, bind: str | None = None) -> QueryGatherer:
+        """The gatherer of one of the current application's databases.
+
+        Args:
+            bind: The name of the database. Default: the default one.
+
+        Raises:
+            BindNotFoundError: No database of this name is configured.
+            ConfigurationError: No database is configured at all.
+            ExtensionNotFoundError: There is no current app.
+            UnsupportedDatabaseError: The URL of the database cannot be used.
+        """
+        app = _current_app()
+        gatherers = self._gatherers[app]
+        name = bind or DEFAULT
+        if name not in gatherers:
+            gatherer = make_gatherer(app, name)
+            gatherer.live_on(self._home)
+            # Of two threads that come here at once, one's is dropped unused.
+            gatherers.setdefault(name, gatherer)
+            self._close_at_exit()
+        return gatherers[name]
+
+    async def make_home(self) -> None:
+        """Make the running loop the home loop, unless another server's loop is."""
+        loop = asyncio.get_running_loop()
+        if self._home.loop is loop:
+            return
+        if self._home.has_portal:
+            await self.aclose()
+        if self._home.loop is None:
+            self._home.adopt(loop)
+
+    async def open(self) -> None:
+        """Connect once to every database, and log those that do not answer."""
+        for app in list(self._gatherers):
+            with app.app_context():
+                for name in find_binds(app):
+                    try:
+                        await self.gatherer(name).open()
+                    except Exception:
+                        logger.exception("The database %r does not answer.", name)
+
+    async def aclose(self) -> None:
+        """Close every connection, after the gathers that run, and leave the loop.
+
+        Not in an async view under a WSGI server, which itself runs on that loop. The
+        next gather opens connections again.
+        """
+        await self._close_gatherers()
+        if self._home.has_portal:
+            await asyncio.to_thread(self._home.stop)
+        else:
+            self._home.stop()
+
+    def close(self) -> None:
+        """Close every connection and stop the portal's thread, from synchronous code.
+
+        The next gather opens and starts them again.
+
+        Raises:
+            HomeLoopError: The home loop is an ASGI server's, which is running.
+        """
+        if self._home.loop is not None:
+            self._home.block_on(self._close_gatherers)
+            self._home.stop()
+        atexit.unregister(self._at_exit)
+
+    async def _close_gatherers(self) -> None:
+        for gatherers in list(self._gatherers.values()):
+            while gatherers:
+                _, gatherer = gatherers.popitem()
+                await gatherer.aclose()
+
+    def _close_at_exit(self) -> None:
+        atexit.unregister(self._at_exit)
+        atexit.register(self._at_exit)
+
+    def _at_exit(self) -> None:
+        if self._home.has_portal:
+            self.close()
+
+    def _route(self, app: Flask) -> None:
+        """Run the app's async functions on the home loop, its others off the loop."""
+        by_flask = app.async_to_sync
+
+        def async_to_sync(func: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(func)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if is_serving():
+                    return await_here(func(*args, **kwargs))
+                if app.config["ASYNC_PARALLEL_SHARED_LOOP"]:
+                    self._close_at_exit()
+                    return self._home.block_on(functools.partial(func, *args, **kwargs))
+                return by_flask(func)(*args, **kwargs)
+
+            return call
+
+        def ensure_sync(func: Callable[..., Any]) -> Callable[..., Any]:
+            if inspect.iscoroutinefunction(func):
+                return app.async_to_sync(func)
+            if _never_blocks(func):
+                return func
+            return functools.partial(off_loop, func)
+
+        app.async_to_sync = async_to_sync  # type: ignore[method-assign]
+        app.ensure_sync = ensure_sync  # type: ignore[method-assign]
+
+
+@overload
+async def gather_queries(
+    queries: Mapping[K, Any],
+    /,
+    *,
+    bind: str | None = ...,
+    max_concurrency: int | None = ...,
+    timeout: float | None = ...,
+    return_exceptions: bool = ...,
+    read_only: bool = ...,
+) -> dict[K, Any]: ...
+@overload
+async def gather_queries(
+    queries: list[Any],
+    /,
+    *,
+    bind: str | None = ...,
+    max_concurrency: int | None = ...,
+    timeout: float | None = ...,
+    return_exceptions: bool = ...,
+    read_only: bool = ...,
+) -> list[Any]: ...
+@overload
+async def gather_queries(
+    *queries: Any,
+    bind: str | None = ...,
+    max_concurrency: int | None = ...,
+    timeout: float | None = ...,
+    return_exceptions: bool = ...,
+    read_only: bool = ...,
+) -> tuple[Any, ...]: ...
+async def gather_queries(
+    *queries: Any,
+    bind: str | None = None,
+    max_concurrency: int | None = None,
+    timeout: float | None = None,
+    return_exceptions: bool = False,
+    read_only: bool = True,
+) -> Any:
+    """Run queries of the current application at once, and wait for all of them.
+
+    Each runs in a session of its own; results come in the order of the arguments.
+    The first failure cancels the others, waits until they have stopped, and raises
+    the original exception with a note that names the query.
+
+    Args:
+        queries: Statements, functions of a session, legacy queries or ``Query``
+            objects; or one list of them, or one mapping of label to query.
+        bind: The name of the database. Default: the default one.
+        max_concurrency: How many of the queries may run at once. Default:
+            ``ASYNC_PARALLEL_MAX_CONCURRENCY``.
+        timeout: Seconds for the whole call. Default: ``ASYNC_PARALLEL_TIMEOUT``.
+        return_exceptions: Put exceptions in the place of results, and let the other
+            queries finish.
+        read_only: Refuse writes. With ``False`` each query is a transaction of its
+            own, committed when it succeeds: several are not atomic together, and when
+            one fails, others may have been committed.
+
+    Returns:
+        A tuple in the order of the arguments; a list for a list; a dict with the same
+        keys for a mapping.
+
+    Raises:
+        QueryTypeError: One of them cannot be a query. Nothing has run.
+        ReadOnlyError: A query writes, and ``read_only`` is true.
+        GatherTimeoutError: ``timeout`` passed.
+        LaneTimeoutError: No connection became free within
+            ``ASYNC_PARALLEL_LANE_TIMEOUT``.
+        BindNotFoundError: No database of this name is configured.
+        ConfigurationError: No database is configured at all.
+        ExtensionNotFoundError: There is no current app, or no extension on it.
+        UnsupportedDatabaseError: The database's URL cannot be used.
+        ValueError: A limit that is not positive.
+    """
+    return await _gatherer(bind).gather(
+        *queries,
+        max_concurrency=max_concurrency,
+        timeout=timeout,
+        return_exceptions=return_exceptions,
+        read_only=read_only,
+    )
+
+
+@overload
+def run_in_parallel(
+    queries: Mapping[K, Any],
+    /,
+    *,
+    bind: str | None = ...,
+    max_concurrency: int | None = ...,
+    timeout: float | None = ...,
+    return_exceptions: bool = ...,
+    read_only: bool = ...,
+) -> dict[K, Any]: ...
+@overload
+def run_in_parallel(
+    queries: list[Any],
+    /,
+    *,
+    bind: str | None = ...,
+    max_concurrency: int | None = ...,
+    timeout: float | None = ...,
+    return_exceptions: bool = ...,
+    read_only: bool = ...,
+) -> list[Any]: ...
+@overload
+def run_in_parallel(
+    *queries: Any,
+    bind: str | None = ...,
+    max_concurrency: int | None = ...,
+    timeout: float | None = ...,
+    return_exceptions: bool = ...,
+    read_only: bool = ...,
+) -> tuple[Any, ...]: ...
+def run_in_parallel(
+    *queries: Any,
+    bind: str | None = None,
+    max_concurrency: int | None = None,
+    timeout: float | None = None,
+    return_exceptions: bool = False,
+    read_only: bool = True,
+) -> Any:
+    """Do what ``gather_queries`` does, in synchronous code: views, commands, jobs.
+
+    The calling thread waits; the queries run at once on the home loop.
+
+    Args:
+        queries: As for ``gather_queries``; so are the others.
+        bind: See ``gather_queries``.
+        max_concurrency: See ``gather_queries``.
+        timeout: See ``gather_queries``.
+        return_exceptions: See ``gather_queries``.
+        read_only: See ``gather_queries``.
+
+    Returns:
+        A list for a list, a dict for a mapping, else a tuple; in the order given.
+
+    Raises:
+        HomeLoopError: Called in async code, where ``await gather_queries(...)``
+            belongs; or uwsgi runs without threads.
+        QueryTypeError: As ``gather_queries``; so are the others.
+    """
+    gatherer = _gatherer(bind)
+    return gatherer.gather_blocking(
+        queries,
+        max_concurrency=max_concurrency,
+        timeout=timeout,
+        return_exceptions=return_exceptions,
+        read_only=read_only,
+    )
+
+
+def _current_app() -> Flask:
+    if not current_app:
+        raise ExtensionNotFoundError(
+            "There is no current app. Gather in a view, or inside"
+            " 'with app.app_context():'; without Flask use QueryGatherer."
+        )
+    return cast("Any", current_app)._get_current_object()  # type: ignore[no-any-return]
+
+
+def _gatherer(bind: str | None) -> QueryGatherer:
+    app = _current_app()
+    try:
+        extension: AsyncParallel = app.extensions["async_parallel"]
+    except KeyError:
+        raise ExtensionNotFoundError(
+            f"AsyncParallel is not initialised on {app.name!r}. Write"
+            " 'AsyncParallel(app)' where the app is made."
+        ) from None
+    return extension.gatherer(bind)
+
+
+def _never_blocks(func: Callable[..., Any]) -> bool:
+    """Whether ``func`` is Flask's own, and leads to user code by ``ensure_sync``."""
+    if hasattr(func, "view_class"):  # what View.as_view() returns
+        return True
+    module = getattr(func, "__module__", "") or ""
+    return module in {"flask.views", "flask.templating"}
