@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextvars import Context
 
-    from ._lanes import Lane, Lanes
+    from ._lane import Lane
+    from ._lanes import Lanes
     from ._query import Query
     from .instrumentation import Outcome
 
@@ -222,10 +223,9 @@ class Batch:
                 f"async_parallel: query {job.position + 1} of {len(self.jobs)},"
                 f" {job.label}"
             )
-        if isinstance(error, (Exception, asyncio.CancelledError)):
-            if self._return_exceptions:
-                return
-        self.abort(error)
+        is_result = isinstance(error, (Exception, asyncio.CancelledError))
+        if not (self._return_exceptions and is_result):
+            self.abort(error)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done() and self.settled:

@@ -14,6 +14,8 @@ from .errors import BindNotFoundError, ConfigurationError
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
+    from ._home_loop import HomeLoop
+
 DEFAULT = "default"
 """The name of the bind that a gather uses unless told otherwise."""
 
@@ -44,7 +46,7 @@ def set_defaults(config: Any) -> None:
             async_url(url)
 
 
-def make_gatherer(app: Any, name: str) -> QueryGatherer:
+def make_gatherer(app: Any, name: str, home: HomeLoop) -> QueryGatherer:
     """The gatherer of the bind ``name``; in an application context of ``app``.
 
     Raises:
@@ -69,6 +71,7 @@ def make_gatherer(app: Any, name: str) -> QueryGatherer:
         timeout=config[f"{_PREFIX}TIMEOUT"],
         lane_timeout=config[f"{_PREFIX}LANE_TIMEOUT"],
         engine_options={**config[f"{_PREFIX}ENGINE_OPTIONS"], **options},
+        home=home,
     )
 
 

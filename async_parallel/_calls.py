@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Row
 
 from ._batch import Batch, Job
-from ._lanes import current_job
+from ._lane import current_job
 from ._query import as_query, refuse_writes
+from ._sources import isa
 from .instrumentation import recorder
 
 if TYPE_CHECKING:
@@ -91,18 +94,16 @@ class GatherCall:
 def _unpack(
     arguments: tuple[Any, ...],
 ) -> tuple[Sequence[Any], Sequence[Any] | None, Callable[[list[Any]], Any]]:
-    if len(arguments) == 1:
-        (only,) = arguments
-        if isinstance(only, Mapping):
-            mapping = cast("Mapping[Any, Any]", only)
-            keys = list(mapping)
-            return (
-                list(mapping.values()),
-                keys,
-                lambda results: dict(zip(keys, results, strict=False)),
-            )
-        if isinstance(only, list):
-            return cast("list[Any]", only), None, list
-        if type(only) is tuple:
-            arguments = only
+    only: Any = arguments[0] if len(arguments) == 1 else None
+    if isa(only, Mapping):
+        keys = list(only)
+        return (
+            list(only.values()),
+            keys,
+            lambda results: dict(zip(keys, results, strict=True)),
+        )
+    if isa(only, list):
+        return only, None, list
+    if isa(only, tuple) and not isa(only, Row):  # a Row is a result
+        arguments = only
     return arguments, None, tuple

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _ASYNC_DRIVERS = {"postgresql": "asyncpg", "sqlite": "aiosqlite"}
@@ -48,7 +48,7 @@ class Backend:
         """Return a connection to AUTOCOMMIT after its transaction ended."""
         raise NotImplementedError
 
-    def refused_write(self, error: sa.exc.DBAPIError) -> bool:
+    def refused_write(self, error: DBAPIError) -> bool:
         """Whether ``error`` says that the session is read-only."""
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class PostgreSQL(Backend):
     restore = "RESET default_transaction_read_only"
     _READ_ONLY_SQL_TRANSACTION = "25006"
 
-    def begin(self, connection: Connection, *, read_only: bool) -> None:
+    def begin(self, connection: Connection, *, read_only: bool) -> None:  # noqa: ARG002
         # The dialect's own call only notes the level; it is sent with the BEGIN.
         # Connection.execution_options() would pile up a reset for each query.
         dialect = connection.dialect
@@ -75,10 +75,8 @@ class PostgreSQL(Backend):
     def end(self, connection: Connection) -> None:
         connection.dialect.set_isolation_level(_dbapi(connection), "AUTOCOMMIT")
 
-    def refused_write(self, error: sa.exc.DBAPIError) -> bool:
-        return (
-            getattr(error.orig, "sqlstate", None) == self._READ_ONLY_SQL_TRANSACTION
-        )
+    def refused_write(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) == self._READ_ONLY_SQL_TRANSACTION
 
 
 class SQLite(Backend):
@@ -100,7 +98,7 @@ class SQLite(Backend):
     def end(self, connection: Connection) -> None:
         _dbapi(connection).isolation_level = None
 
-    def refused_write(self, error: sa.exc.DBAPIError) -> bool:
+    def refused_write(self, error: DBAPIError) -> bool:
         code = getattr(error.orig, "sqlite_errorcode", 0)
         return code & 0xFF == self._SQLITE_READONLY
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ._batch import Batch, Job
 from ._calls import GatherCall
 from ._engine import backend_of, make_engine, pool_limit
 from ._home_loop import HomeLoop
-from ._lanes import Lanes
+from ._runner import Runner
 from ._sessions import Sessions
 from .errors import GathererClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
     from typing import Self
 
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import async_sessionmaker
+
+    from ._batch import Job
 
 MAX_CONNECTIONS = 15
 """Lanes of a gatherer unless told otherwise: SQLAlchemy's own 5 + 10 connections."""
@@ -55,6 +54,7 @@ class QueryGatherer:
         sessionmaker: Makes the sessions, so that session subclasses, options and
             events of the application apply. Default: plain ``AsyncSession``.
         engine_options: Further arguments of ``create_async_engine`` for a URL.
+        home: A home loop that is shared with others; the Flask extension's.
 
     Raises:
         UnsupportedDatabaseError: No async driver for the database, or SQLite's
@@ -74,6 +74,7 @@ class QueryGatherer:
         lane_timeout: float = LANE_TIMEOUT,
         sessionmaker: async_sessionmaker[Any] | None = None,
         engine_options: Mapping[str, Any] | None = None,
+        home: HomeLoop | None = None,
     ) -> None:
         check_positive(
             max_connections=max_connections,
@@ -81,7 +82,7 @@ class QueryGatherer:
             timeout=timeout,
             lane_timeout=lane_timeout,
         )
-        self._owns_engine = not isinstance(url_or_engine, AsyncEngine)
+        owns_engine = not isinstance(url_or_engine, AsyncEngine)
         if isinstance(url_or_engine, AsyncEngine):
             self.engine = url_or_engine
             max_connections = pool_limit(url_or_engine, max_connections)
@@ -91,28 +92,25 @@ class QueryGatherer:
                 max_connections=max_connections,
                 options=engine_options or {},
             )
-        self._sessions = Sessions(
+        sessions = Sessions(
             self.engine,
             backend_of(self.engine),
-            owned=self._owns_engine,
+            owned=owns_engine,
             maker=sessionmaker,
         )
-        self._max_connections = max_connections
+        self._home = home or HomeLoop(repr(self), portal=False)
+        self._runner = Runner(
+            sessions, self._home, limit=max_connections, lane_timeout=lane_timeout
+        )
         self._max_concurrency = max_concurrency
         self._timeout = timeout
-        self._lane_timeout = lane_timeout
-        self._home = HomeLoop(repr(self), portal=False)
-        self._generation = self._home.generation
-        self._lanes: Lanes | None = None
-        self._batches: set[Batch] = set()
-        self._abandoned: list[object] = []
         self._closed = False
 
     def __repr__(self) -> str:
         return f"QueryGatherer({self.engine.url.render_as_string()!r})"
 
     def __del__(self) -> None:
-        if not self._closed and self._lanes is not None and self._home.loop is not None:
+        if not self._closed and self._runner.is_open and self._home.loop is not None:
             warnings.warn(
                 f"{self!r} was not closed: use 'async with', or await its aclose()",
                 ResourceWarning,
@@ -130,11 +128,6 @@ class QueryGatherer:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    def live_on(self, home: HomeLoop) -> None:
-        """Share a home loop with others; before the first gather."""
-        self._home = home
-        self._generation = home.generation
 
     async def gather(
         self,
@@ -183,7 +176,7 @@ class QueryGatherer:
         )
         if not call.queries:
             return call.arrange([])
-        jobs = await self._home.carry(self._run, call)
+        jobs = await self._home.carry(self._runner.run, call)
         return call.arrange([job.outcome for job in jobs])
 
     def gather_blocking(self, queries: tuple[Any, ...], **options: Any) -> Any:
@@ -191,7 +184,7 @@ class QueryGatherer:
         call = self.prepare(queries, **options)
         if not call.queries:
             return call.arrange([])
-        jobs = self._home.block_on(self._run, call)
+        jobs = self._home.block_on(self._runner.run, call)
         return call.arrange([job.outcome for job in jobs])
 
     async def open(self) -> None:
@@ -200,7 +193,7 @@ class QueryGatherer:
         Raises:
             DBAPIError: The driver's own, or ``OSError``: the database does not answer.
         """
-        await self._home.carry(self._open)
+        await self._home.carry(self._runner.open)
 
     async def as_completed(
         self,
@@ -249,7 +242,7 @@ class QueryGatherer:
             read_only=read_only,
             on_finished=on_finished,
         )
-        running = loop.create_task(self._home.carry(self._run, call))
+        running = loop.create_task(self._home.carry(self._runner.run, call))
         running.add_done_callback(lambda _: on_finished(None))
         try:
             while (job := await finished.get()) is not None:
@@ -290,59 +283,8 @@ class QueryGatherer:
             return
         self._closed = True
         if self._home.loop is not None:
-            await self._home.carry(self._close, grace)
-
-    async def _open(self) -> None:
-        self._renew()
-        async with self.engine.connect():
-            pass
-
-    async def _close(self, grace: float) -> None:
-        self._renew()
-        if self._lanes is not None:
-            drained = asyncio.ensure_future(self._lanes.drain())
-            await asyncio.wait([drained], timeout=grace)
-            for batch in list(self._batches):
-                batch.abort(GathererClosedError(repr(self)))
-            await drained
-        if self._owns_engine:
-            await self.engine.dispose()
-
-    async def _run(self, call: GatherCall) -> list[Job]:
-        """Run a gather on the home loop; the jobs have its results."""
-        self._renew()
-        if self._lanes is None:
-            self._lanes = Lanes(
-                self._sessions, limit=self._max_connections, timeout=self._lane_timeout
-            )
-        batch, jobs = call.begin()
-        timer: asyncio.TimerHandle | None = None
-        if call.timeout is not None:
-            timer = asyncio.get_running_loop().call_later(
-                call.timeout, batch.time_out, call.timeout
-            )
-        self._batches.add(batch)
-        try:
-            batch.submit(jobs, self._lanes.inside(call.outer))
-            await batch.wait()
-        finally:
-            self._batches.discard(batch)
-            if timer is not None:
-                timer.cancel()
-            if call.reports is not None:
-                call.reports.append(batch.report())
-        return jobs
-
-    def _renew(self) -> None:
-        """Start afresh in a forked child, or where the home loop was replaced."""
-        if self._generation == self._home.generation:
-            return
-        self._generation = self._home.generation
-        # Kept alive: their finalisers would close sockets that the parent still uses.
-        self._abandoned += [self._lanes, self.engine.sync_engine.pool]
-        self._lanes = None
-        self._batches = set()
-        self.engine.sync_engine.dispose(close=False)
+            closed = GathererClosedError(repr(self))
+            await self._home.carry(self._runner.close, grace, closed)
 
 
 def check_positive(**limits: float | None) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from ._remote import RemoteCall
 from ._serving import restore
 from .errors import GathererClosedError, HomeLoopError, PatchedProcessError
 
@@ -96,7 +97,9 @@ class HomeLoop:
         if portal is not None:
             portal.stop()
 
-    async def carry(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    async def carry(
+        self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any
+    ) -> T:
         """Await ``function(*args)`` on the home loop, from whichever loop this is.
 
         On a foreign loop the caller's context goes along, and a cancel is forwarded
@@ -105,22 +108,12 @@ class HomeLoop:
         here, home = asyncio.get_running_loop(), self.ensure()
         if here is home:
             return await function(*args)
-        call = _Call(home, contextvars.copy_context(), function, args, self._owner)
-        cancelled: asyncio.CancelledError | None = None
-        while not call.outcome.done():
-            arrived: asyncio.Future[None] = here.create_future()
-            call.outcome.add_done_callback(_waker(here, arrived))
-            try:
-                await arrived
-            except asyncio.CancelledError as error:
-                cancelled = cancelled or error
-                call.cancel()
-        if cancelled is not None:
-            call.outcome.exception()
-            raise cancelled
-        return call.outcome.result()
+        call = RemoteCall(home, contextvars.copy_context(), function, args, self._owner)
+        return await call.wait()
 
-    def block_on(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    def block_on(
+        self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any
+    ) -> T:
         """Run ``function(*args)`` on the home loop and return its result.
 
         Blocks the calling thread; inside a greenlet on an event loop it suspends only
@@ -146,7 +139,7 @@ class HomeLoop:
                 return await_only(task)
             finally:
                 restore(context)
-        call = _Call(self.ensure(), context, function, args, self._owner)
+        call = RemoteCall(self.ensure(), context, function, args, self._owner)
         try:
             return call.outcome.result()
         except KeyboardInterrupt:
@@ -212,54 +205,6 @@ class _Portal:
         await self._stopped.wait()
 
 
-class _Call:
-    """One coroutine on another thread's loop, and its outcome."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        context: contextvars.Context,
-        function: Callable[..., Coroutine[Any, Any, Any]],
-        args: tuple[Any, ...],
-        owner: str,
-    ) -> None:
-        self.outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._loop = loop
-        self._context = context
-        self._function = function
-        self._args = args
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelled = False
-        try:
-            loop.call_soon_threadsafe(self._start)
-        except RuntimeError as error:
-            raise GathererClosedError(owner) from error
-
-    def cancel(self) -> None:
-        """Cancel the coroutine; only the first call does anything."""
-        if not self._cancelled:
-            self._cancelled = True
-            self._loop.call_soon_threadsafe(self._cancel)
-
-    def _start(self) -> None:
-        self._task = self._loop.create_task(
-            self._function(*self._args), context=self._context
-        )
-        self._task.add_done_callback(self._settle)
-
-    def _cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    def _settle(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():
-            self.outcome.set_exception(asyncio.CancelledError())
-        elif (error := task.exception()) is not None:
-            self.outcome.set_exception(error)
-        else:
-            self.outcome.set_result(task.result())
-
-
 def refuse_patched_process() -> None:
     """Refuse to run beside gevent's or eventlet's replacements of the standard library.
 
@@ -274,24 +219,12 @@ def refuse_patched_process() -> None:
         raise PatchedProcessError("eventlet")
 
 
-def _waker(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]
-) -> Callable[[object], None]:
-    def wake() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    return lambda _: loop.call_soon_threadsafe(wake) and None
-
-
 def _refuse_uwsgi_without_threads() -> None:
     # The module exists only inside a uwsgi worker.
     uwsgi: Any = sys.modules.get("uwsgi")
     if uwsgi is None:
         return
-    options = {
-        name.decode() if isinstance(name, bytes) else name for name in uwsgi.opt
-    }
+    options = {name.decode() if isinstance(name, bytes) else name for name in uwsgi.opt}
     if not options & {"enable-threads", "threads"}:
         raise HomeLoopError(
             "uwsgi runs without threads, and the event loop needs one. Start it with"

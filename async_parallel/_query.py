@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.sql import Executable
 from sqlalchemy.sql.ddl import ExecutableDDLElement
 from sqlalchemy.sql.expression import UpdateBase
 
-from ._sources import Kind, classify, describe, name_of
+from ._sources import Kind, classify, describe, isa, name_of
 from .errors import QueryTypeError, ReadOnlyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sqlalchemy.engine import Result, RowMapping
+    from sqlalchemy.sql import Executable
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class Query(Generic[T]):
 
     __slots__ = ("_label", "fetch", "kind", "source")
 
-    source: Executable | Callable[..., Any]
+    source: Any
     kind: Kind
     fetch: Callable[[Result[Any]], T]
 
@@ -67,11 +68,21 @@ class Query(Generic[T]):
         """
         return isinstance(self.source, (UpdateBase, ExecutableDDLElement))
 
+    def labelled(self, label: str | None) -> Query[T]:
+        """The same query with this label, unless it has one of its own."""
+        if label is None or self._label is not None:
+            return self
+        query = copy.copy(self)
+        query._label = label  # noqa: SLF001 - of this class
+        return query
+
     def __repr__(self) -> str:
         return f"Query({self.label!r})"
 
 
-def rows(statement: Executable, *, label: str | None = None) -> Query[list[sa.Row[Any]]]:
+def rows(
+    statement: Executable, *, label: str | None = None
+) -> Query[list[sa.Row[Any]]]:
     """All rows, also where there is one column: ``list[Row]``.
 
     Args:
@@ -188,22 +199,15 @@ def scalar_one(statement: Executable, *, label: str | None = None) -> Query[Any]
     return _shaped(statement, _scalar_one, label)
 
 
-def as_query(given: object, *, label: str | None = None) -> Query[Any]:
+def as_query(given: Any, *, label: str | None = None) -> Query[Any]:
     """``given`` as a ``Query``; ``label`` applies where it has none of its own.
 
     Raises:
         QueryTypeError: ``given`` is not a query; the message says what to write.
     """
-    if isinstance(given, Query):
-        query = cast("Query[Any]", given)
-        if label is None or query._label is not None:  # noqa: SLF001 - own class
-            return query
-        relabelled: Query[Any] = Query.__new__(Query)
-        relabelled.source, relabelled.kind = query.source, query.kind
-        relabelled.fetch = query.fetch
-        relabelled._label = label  # noqa: SLF001 - own class
-        return relabelled
-    return Query(cast("Any", given), label=label)
+    if not isa(given, Query):
+        return Query(given, label=label)
+    return given.labelled(label)  # type: ignore[no-any-return]
 
 
 def refuse_writes(queries: Iterable[Query[Any]]) -> None:
@@ -223,7 +227,7 @@ def _shaped(
     query: Query[T] = Query(cast("Executable", statement), label=label)
     if query.kind is not Kind.STATEMENT:
         raise QueryTypeError(
-            type(statement),
+            statement,
             name_of(statement),
             "a shape such as scalars() or first() takes a SQLAlchemy statement;"
             " a function returns its own shape, so pass it as it is",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from greenlet import getcurrent, greenlet
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from concurrent.futures import Executor
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def await_here(coroutine: Coroutine[Any, Any, T]) -> T:
             value: T = stop.value
             return value
         try:
-            argument = getcurrent().parent.switch(yielded)
+            argument = _event_loop().switch(yielded)
             step = coroutine.send
         except BaseException as error:  # noqa: BLE001 - belongs to the coroutine
             argument = error
@@ -91,9 +91,9 @@ def off_loop(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     if not isinstance(current, _Serving):
         return function(*args, **kwargs)
     context = contextvars.copy_context()
-    call = functools.partial(context.run, function, *args, **kwargs)
+    call = functools.partial(function, *args, **kwargs)
     try:
-        return await_here(_in_thread(current.workers, call))
+        return await_here(_in_thread(current.workers, context, call))
     finally:
         restore(context)
 
@@ -103,6 +103,13 @@ def restore(context: contextvars.Context) -> None:
     for variable, value in context.items():
         if variable.get(_UNSET) is not value:
             variable.set(value)
+
+
+def _event_loop() -> greenlet:
+    parent = getcurrent().parent
+    if parent is None:
+        raise RuntimeError("This does not run in a greenlet on an event loop.")
+    return parent
 
 
 _UNSET = object()
@@ -120,9 +127,11 @@ class _Yielded:
         return (yield self._yielded)
 
 
-async def _in_thread(workers: Executor, call: Callable[[], T]) -> T:
-    future = asyncio.get_running_loop().run_in_executor(workers, call)
-    return await wait_for_end(future)
+async def _in_thread(
+    workers: Executor, context: contextvars.Context, call: Callable[[], T]
+) -> T:
+    loop = asyncio.get_running_loop()
+    return await wait_for_end(loop.run_in_executor(workers, context.run, call))
 
 
 async def wait_for_end(future: asyncio.Future[T]) -> T:

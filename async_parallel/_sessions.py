@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.util import await_only
 
-from ._query import Kind
+from ._sources import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from sqlalchemy import exc as sa_exc
+    from sqlalchemy import orm
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -106,6 +106,22 @@ class Sessions:
         with self._transaction(connection, read_only=job.batch.read_only) as options:
             return self._in_session(connection, job, call, options)
 
+    async def probe(self) -> None:
+        """Connect once, so that what is wrong shows."""
+        async with self._engine.connect():
+            pass
+
+    async def close(self) -> None:
+        """Close the connections of an engine that was made here."""
+        if self._owned:
+            await self._engine.dispose()
+
+    def abandon(self) -> object:
+        """Forget the connections without closing them, and return what holds them."""
+        pool = self._engine.sync_engine.pool
+        self._engine.sync_engine.dispose(close=False)
+        return pool
+
     def interrupt(self, connection: Connection) -> None:
         """Stop what ``connection`` runs, where cancelling the task alone does not."""
         if not connection.closed and not connection.invalidated:
@@ -126,21 +142,20 @@ class Sessions:
         call: Callable[[Job, Any], Any],
         options: dict[str, Any],
     ) -> Any:
+        facade: AsyncSession | None = None
         if job.query.kind is Kind.ASYNC_FUNCTION:
             facade = self._open_async(connection, **options)
-            session, passed = facade.sync_session, facade
-        else:
-            session = passed = self.open(connection, **options)
+        session = facade.sync_session if facade else self.open(connection, **options)
         try:
-            value = call(job, passed)
+            value = call(job, facade or session)
             if not job.batch.read_only:
                 session.commit()
             return value
         finally:
-            if passed is session:
-                session.close()
+            if facade is not None:
+                await_only(facade.close())
             else:
-                await_only(passed.close())
+                session.close()
 
     def _open_async(self, connection: Connection, **options: Any) -> AsyncSession:
         bind = AsyncConnection(self._engine, sync_connection=connection)
@@ -149,7 +164,7 @@ class Sessions:
     @contextlib.contextmanager
     def _transaction(
         self, connection: Connection, *, read_only: bool
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any]]:
         try:
             if not read_only:
                 self._set(connection, self._backend.read_write)
@@ -198,10 +213,15 @@ class _NestedSessions(Sessions):
         """Leave it to the outer query."""
 
     def open(self, connection: Connection, **options: Any) -> orm.Session:
-        return super().open(connection, **{"join_transaction_mode": self._mode, **options})
+        return super().open(
+            connection, **{"join_transaction_mode": self._mode, **options}
+        )
 
     @contextlib.contextmanager
     def _transaction(
-        self, connection: Connection, *, read_only: bool
-    ) -> Iterator[dict[str, Any]]:
+        self,
+        connection: Connection,  # noqa: ARG002 - the outer query's, in a transaction
+        *,
+        read_only: bool,  # noqa: ARG002 - so is the transaction
+    ) -> Generator[dict[str, Any]]:
         yield {"join_transaction_mode": self._mode}

@@ -6,7 +6,8 @@ import enum
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _SESSIONS = (orm.Session, orm.scoped_session, AsyncSession, async_scoped_session)
 _SHOWN = 60
+
+# isinstance() that does not narrow: a generic would become one of unknown arguments.
+isa: Callable[[object, Any], bool] = isinstance
 
 
 class Kind(enum.Enum):
@@ -44,7 +48,7 @@ def classify(source: object) -> tuple[Any, Kind]:
         return _legacy(source.all), Kind.FUNCTION
     if isinstance(source, Executable):
         return source, Kind.STATEMENT
-    if _is_selectable(source) or isinstance(source, (type, *_SESSIONS)):
+    if _is_selectable(source) or isa(source, (type, *_SESSIONS)):
         raise _refusal(source)
     if not callable(source):
         raise _refusal(source)
@@ -59,14 +63,14 @@ def _function(
         return _legacy(source), Kind.FUNCTION
     if isinstance(bound_to, _SESSIONS):
         raise QueryTypeError(
-            type(source),
+            source,
             f"{name_of(source)}, a method of a session,",
             "a session cannot be shared between queries, so pass the statement itself,"
             " or a function that takes the query's own session",
         )
     if inspect.isasyncgenfunction(source) or inspect.isgeneratorfunction(source):
         raise QueryTypeError(
-            type(source),
+            source,
             f"{name_of(source)}, a generator function,",
             "the session is closed when a query ends, so return a list",
         )
@@ -74,7 +78,7 @@ def _function(
         inspect.signature(source).bind(None)
     except TypeError as mismatch:
         raise QueryTypeError(
-            type(source),
+            source,
             name_of(source),
             "it cannot be called with a session as its one argument"
             f" ({mismatch}); write def f(session): ... and use that session, or bind"
@@ -88,9 +92,10 @@ def _function(
 
 
 def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
+    unwrapped: Any = function
+    while isa(unwrapped, functools.partial):
+        unwrapped = unwrapped.func
+    return unwrapped  # type: ignore[no-any-return]
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
@@ -103,8 +108,9 @@ def _legacy(method: Callable[..., Any]) -> Callable[[orm.Session], Any]:
     """A function that runs a bound method of an ``orm.Query`` on another session."""
     args: tuple[Any, ...] = ()
     keywords: dict[str, Any] = {}
-    if isinstance(method, functools.partial):
-        args, keywords = method.args, method.keywords
+    partial: Any = method
+    if isa(method, functools.partial):
+        args, keywords = partial.args, partial.keywords
     unbound = _unwrap(method)
     query: LegacyQuery[Any] = unbound.__self__  # type: ignore[attr-defined]
     name = unbound.__name__
@@ -116,54 +122,57 @@ def _legacy(method: Callable[..., Any]) -> Callable[[orm.Session], Any]:
     return run
 
 
-def check_returned(value: object, label: str) -> None:
+def check_returned(value: Any, label: str) -> None:
     """Refuse what a function returned where it cannot outlive its session.
 
     Raises:
         QueryTypeError: ``value`` is a coroutine, an open ``Result``, or a legacy
             ``orm.Query`` that was not executed.
     """
-    if inspect.iscoroutine(value):
+    if isa(value, CoroutineType):
         value.close()
         remedy = "it returned a coroutine: make it async def, so that it is awaited"
-    elif isinstance(value, Result):
+    elif isa(value, Result):
         remedy = (
             "it returned an open Result, and its session is closed: return result.all()"
         )
-    elif isinstance(value, LegacyQuery):
+    elif isa(value, LegacyQuery):
         remedy = "it returned an orm.Query that was not run: return query.all()"
     else:
         return
-    raise QueryTypeError(type(value), f"Function {label}", remedy)
+    raise QueryTypeError(value, f"Function {label}", remedy)
 
 
-def _refusal(given: object) -> QueryTypeError:
-    what, remedy = name_of(given), "pass a statement such as select(User), or a function"
-    if isinstance(given, str):
+def _refusal(given: Any) -> QueryTypeError:
+    what, remedy = (
+        name_of(given),
+        "pass a statement such as select(User), or a function",
+    )
+    if isa(given, str):
         remedy = f"wrap it in text(): text({_shorten(given)!r})"
-    elif inspect.iscoroutine(given):
+    elif isa(given, CoroutineType):
         given.close()  # else Python warns that it was never awaited
         what = f"The coroutine {given.__qualname__}()"
         remedy = "pass the function itself, without calling it, or the statement"
-    elif isinstance(given, Awaitable):
+    elif isa(given, Awaitable):
         remedy = "pass the function or the statement, not what awaits it"
-    elif isinstance(given, Result):
+    elif isa(given, Result):
         remedy = "the statement was already executed: pass the statement itself"
-    elif isinstance(given, (list, tuple)):
-        what = f"A {type(given).__name__} of {len(cast('list[Any]', given))} objects"
+    elif isa(given, (list, tuple)):
+        what = f"A {type(given).__name__} of {len(given)} objects"
         remedy = (
             "the query was already executed, so drop the (): db.session.query(User).all"
         )
-    elif isinstance(given, _SESSIONS):
+    elif isa(given, _SESSIONS):
         remedy = "pass a statement, or a function that takes the query's own session"
     elif _is_selectable(given):
         remedy = f"write select({_shorten(_entity_name(given))})"
-    elif given is None or sa.inspect(type(given), raiseerr=False) is not None:
+    elif given is None or sa.inspect(given.__class__, raiseerr=False) is not None:
         remedy = (
             "it is the result of a query that was already executed, so drop the ():"
             " db.session.query(User).first"
         )
-    return QueryTypeError(type(given), what, remedy)
+    return QueryTypeError(given, what, remedy)
 
 
 def _is_selectable(given: object) -> TypeIs[Any]:
@@ -173,8 +182,8 @@ def _is_selectable(given: object) -> TypeIs[Any]:
 
 
 def _entity_name(given: Any) -> str:
-    if isinstance(given, orm.Mapper):
-        return str(cast("Any", given).class_.__name__)
+    if isa(given, orm.Mapper):
+        return str(given.class_.__name__)
     return str(getattr(given, "__name__", None) or getattr(given, "name", given))
 
 

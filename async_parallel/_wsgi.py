@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Headers = list[tuple[str, str]]
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-_NO_MORE = object()
 _BUFFER = 64 * 1024
 
 
@@ -205,5 +204,10 @@ class Exchange:
 def _off_loop(iterable: Iterable[bytes]) -> Iterator[bytes]:
     """The items of ``iterable``, each made where making it may block."""
     iterator = off_loop(iter, iterable)
-    while (chunk := off_loop(next, iterator, _NO_MORE)) is not _NO_MORE:
+    while (chunk := off_loop(_next, iterator)) is not None:
         yield chunk
+
+
+def _next(iterator: Iterator[bytes]) -> bytes | None:
+    # A StopIteration cannot be the result of a future.
+    return next(iterator, None)

@@ -48,9 +48,7 @@ class ASGIAdapter:
         kind = scope["type"]
         if kind == "http":
             await self._make_home()
-            await serve(
-                self._threads(), Exchange(scope, receive, send).run, self._app
-            )
+            await serve(self._threads(), Exchange(scope, receive, send).run, self._app)
         elif kind == "lifespan":
             await self._lifespan(receive, send)
         elif kind == "websocket":

@@ -3,18 +3,18 @@
 A query that fails keeps its own exception; these are for what stands around it::
 
     AsyncParallelError
-    ├── QueryTypeError            (TypeError)            what was given is not a query
-    ├── ReadOnlyError             (InvalidRequestError)  a write in a read-only gather
-    ├── DetachedAttributeError    (DetachedInstanceError)  an attribute that was not loaded
-    ├── GatherTimeoutError        (TimeoutError)         the gather passed its deadline
-    ├── LaneTimeoutError          (TimeoutError)         no lane became free in time
-    ├── GathererClosedError       (RuntimeError)         a call after ``aclose()``
-    ├── HomeLoopError             (RuntimeError)         the call cannot run where it stands
-    ├── PatchedProcessError       (RuntimeError)         gevent or eventlet is in the way
-    └── ConfigurationError        (RuntimeError)         the application's settings
-        ├── UnsupportedDatabaseError  (ArgumentError)    no async driver, or no sessions
-        ├── BindNotFoundError         (LookupError)      a bind that is not configured
-        └── ExtensionNotFoundError                       no app, or no extension on it
+    ├── QueryTypeError (TypeError): what was given is not a query
+    ├── ReadOnlyError (InvalidRequestError): a write in a read-only gather
+    ├── DetachedAttributeError (DetachedInstanceError): an attribute was not loaded
+    ├── GatherTimeoutError (TimeoutError): the gather passed its deadline
+    ├── LaneTimeoutError (TimeoutError): no lane became free in time
+    ├── GathererClosedError (RuntimeError): a call after aclose()
+    ├── HomeLoopError (RuntimeError): the call cannot run where it stands
+    ├── PatchedProcessError (RuntimeError): gevent or eventlet is in the way
+    └── ConfigurationError (RuntimeError): the application's settings
+        ├── UnsupportedDatabaseError (ArgumentError): no async driver, no sessions
+        ├── BindNotFoundError (LookupError): a bind that is not configured
+        └── ExtensionNotFoundError: no app, or no extension on it
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class QueryTypeError(AsyncParallelError, TypeError):
         remedy: What to write instead.
     """
 
-    def __init__(self, given: type, what: str, remedy: str) -> None:
-        self.given = given
+    def __init__(self, given: object, what: str, remedy: str) -> None:
+        self.given: type = type(given)
         self.remedy = remedy
         super().__init__(f"{what} is not a query: {remedy}.")
 
@@ -129,9 +129,7 @@ class GatherTimeoutError(AsyncParallelError, TimeoutError):
         )
 
 
-class LaneTimeoutError(
-    AsyncParallelError, sa_exc.TimeoutError, builtins.TimeoutError
-):
+class LaneTimeoutError(AsyncParallelError, sa_exc.TimeoutError, builtins.TimeoutError):
     """A query waited longer than ``lane_timeout`` for a connection.
 
     Attributes:

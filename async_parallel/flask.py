@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import functools
-import inspect
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast, overload
 
 from flask import Flask, current_app
 
 from ._binds import DEFAULT, find_binds, make_gatherer, set_defaults
 from ._home_loop import HomeLoop, refuse_patched_process
-from ._serving import await_here, is_serving, off_loop
+from ._routing import route
 from .errors import ConfigurationError, ExtensionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ._gather import QueryGatherer
 
@@ -27,6 +25,14 @@ __all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
 K = TypeVar("K")
 
 logger = logging.getLogger("async_parallel")
+
+
+class _Options(TypedDict, total=False):
+    bind: str | None
+    max_concurrency: int | None
+    timeout: float | None
+    return_exceptions: bool
+    read_only: bool
 
 
 class AsyncParallel:
@@ -67,7 +73,7 @@ class AsyncParallel:
             )
         refuse_patched_process()
         set_defaults(app.config)
-        self._route(app)
+        route(app, self._home, self._close_at_exit)
         self._gatherers[app] = {}
         app.extensions["async_parallel"] = self
 
@@ -87,10 +93,8 @@ class AsyncParallel:
         gatherers = self._gatherers[app]
         name = bind or DEFAULT
         if name not in gatherers:
-            gatherer = make_gatherer(app, name)
-            gatherer.live_on(self._home)
             # Of two threads that come here at once, one's is dropped unused.
-            gatherers.setdefault(name, gatherer)
+            gatherers.setdefault(name, make_gatherer(app, name, self._home))
             self._close_at_exit()
         return gatherers[name]
 
@@ -153,63 +157,18 @@ class AsyncParallel:
         if self._home.has_portal:
             self.close()
 
-    def _route(self, app: Flask) -> None:
-        """Run the app's async functions on the home loop, its others off the loop."""
-        by_flask = app.async_to_sync
-
-        def async_to_sync(func: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(func)
-            def call(*args: Any, **kwargs: Any) -> Any:
-                if is_serving():
-                    return await_here(func(*args, **kwargs))
-                if app.config["ASYNC_PARALLEL_SHARED_LOOP"]:
-                    self._close_at_exit()
-                    return self._home.block_on(functools.partial(func, *args, **kwargs))
-                return by_flask(func)(*args, **kwargs)
-
-            return call
-
-        def ensure_sync(func: Callable[..., Any]) -> Callable[..., Any]:
-            if inspect.iscoroutinefunction(func):
-                return app.async_to_sync(func)
-            if _never_blocks(func):
-                return func
-            return functools.partial(off_loop, func)
-
-        app.async_to_sync = async_to_sync  # type: ignore[method-assign]
-        app.ensure_sync = ensure_sync  # type: ignore[method-assign]
-
 
 @overload
 async def gather_queries(
-    queries: Mapping[K, Any],
-    /,
-    *,
-    bind: str | None = ...,
-    max_concurrency: int | None = ...,
-    timeout: float | None = ...,
-    return_exceptions: bool = ...,
-    read_only: bool = ...,
+    queries: Mapping[K, Any], /, **options: Unpack[_Options]
 ) -> dict[K, Any]: ...
 @overload
 async def gather_queries(
-    queries: list[Any],
-    /,
-    *,
-    bind: str | None = ...,
-    max_concurrency: int | None = ...,
-    timeout: float | None = ...,
-    return_exceptions: bool = ...,
-    read_only: bool = ...,
+    queries: list[Any], /, **options: Unpack[_Options]
 ) -> list[Any]: ...
 @overload
 async def gather_queries(
-    *queries: Any,
-    bind: str | None = ...,
-    max_concurrency: int | None = ...,
-    timeout: float | None = ...,
-    return_exceptions: bool = ...,
-    read_only: bool = ...,
+    *queries: Any, **options: Unpack[_Options]
 ) -> tuple[Any, ...]: ...
 async def gather_queries(
     *queries: Any,
@@ -264,36 +223,15 @@ async def gather_queries(
 
 
 @overload
-def run_in_parallel(
-    queries: Mapping[K, Any],
-    /,
-    *,
-    bind: str | None = ...,
-    max_concurrency: int | None = ...,
-    timeout: float | None = ...,
-    return_exceptions: bool = ...,
-    read_only: bool = ...,
+def run_in_parallel(  # pyright: ignore[reportOverlappingOverload]
+    queries: Mapping[K, Any], /, **options: Unpack[_Options]
 ) -> dict[K, Any]: ...
 @overload
-def run_in_parallel(
-    queries: list[Any],
-    /,
-    *,
-    bind: str | None = ...,
-    max_concurrency: int | None = ...,
-    timeout: float | None = ...,
-    return_exceptions: bool = ...,
-    read_only: bool = ...,
+def run_in_parallel(  # pyright: ignore[reportOverlappingOverload]
+    queries: list[Any], /, **options: Unpack[_Options]
 ) -> list[Any]: ...
 @overload
-def run_in_parallel(
-    *queries: Any,
-    bind: str | None = ...,
-    max_concurrency: int | None = ...,
-    timeout: float | None = ...,
-    return_exceptions: bool = ...,
-    read_only: bool = ...,
-) -> tuple[Any, ...]: ...
+def run_in_parallel(*queries: Any, **options: Unpack[_Options]) -> tuple[Any, ...]: ...
 def run_in_parallel(
     *queries: Any,
     bind: str | None = None,
@@ -338,7 +276,8 @@ def _current_app() -> Flask:
             "There is no current app. Gather in a view, or inside"
             " 'with app.app_context():'; without Flask use QueryGatherer."
         )
-    return cast("Any", current_app)._get_current_object()  # type: ignore[no-any-return]
+    app: Flask = cast("Any", current_app)._get_current_object()  # noqa: SLF001 - Flask's own way
+    return app
 
 
 def _gatherer(bind: str | None) -> QueryGatherer:
@@ -351,11 +290,3 @@ def _gatherer(bind: str | None) -> QueryGatherer:
             " 'AsyncParallel(app)' where the app is made."
         ) from None
     return extension.gatherer(bind)
-
-
-def _never_blocks(func: Callable[..., Any]) -> bool:
-    """Whether ``func`` is Flask's own, and leads to user code by ``ensure_sync``."""
-    if hasattr(func, "view_class"):  # what View.as_view() returns
-        return True
-    module = getattr(func, "__module__", "") or ""
-    return module in {"flask.views", "flask.templating"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ["GatherReport", "Outcome", "QueryReport", "record_gathers"]
 
@@ -56,7 +56,7 @@ class GatherReport:
 
 
 @contextlib.contextmanager
-def record_gathers() -> Iterator[list[GatherReport]]:
+def record_gathers() -> Generator[list[GatherReport]]:
     """Collect a report of each gather that this context makes, in order of ending.
 
     Of this context only: other requests, threads and tasks are not recorded.

