@@ -227,7 +227,7 @@ def run_in_parallel(  # pyright: ignore[reportOverlappingOverload]
     queries: Mapping[K, Any], /, **options: Unpack[_Options]
 ) -> dict[K, Any]: ...
 @overload
-def run_in_parallel(  # pyright: ignore[reportOverlappingOverload]
+def run_in_parallel(
     queries: list[Any], /, **options: Unpack[_Options]
 ) -> list[Any]: ...
 @overload
