@@ -17,7 +17,7 @@ from ._sessions import Sessions
 from .errors import GathererClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -202,7 +202,7 @@ class QueryGatherer:
         timeout: float | None = None,
         return_exceptions: bool = False,
         read_only: bool = True,
-    ) -> AsyncIterator[tuple[Any, Any]]:
+    ) -> AsyncGenerator[tuple[Any, Any]]:
         """Run ``queries`` at once and yield each result as soon as it is there.
 
         Leaving the loop early cancels what still runs; wrap it in

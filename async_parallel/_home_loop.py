@@ -6,21 +6,30 @@ import asyncio
 import concurrent.futures
 import contextvars
 import os
-import sys
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from ._forks import keep_for_ever, watch
+from ._portal import Portal, refuse_patched_process, refuse_uwsgi_without_threads
 from ._remote import RemoteCall
 from ._serving import restore
-from .errors import GathererClosedError, HomeLoopError, PatchedProcessError
+from .errors import GathererClosedError, HomeLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+
+
+class Tenant(Protocol):
+    """What lives on the home loop and cannot move."""
+
+    def abandon(self) -> object:
+        """Start afresh, closing nothing; return what was left behind."""
 
 
 class HomeLoop:
@@ -41,17 +50,20 @@ class HomeLoop:
         self._may_start_portal = portal
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._portal: _Portal | None = None
+        self._portal: Portal | None = None
         self._pid = os.getpid()
-        self._inherited: list[object] = []
-        self.generation = 0
-        """Grows when home is forgotten: what was bound to the old loop is lost."""
+        self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
+        watch(self)
+
+    def join(self, tenant: Tenant) -> None:
+        """Have ``tenant`` told when home is lost and it must start afresh."""
+        self._tenants.add(tenant)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """Home, or ``None`` where there is none yet, or none any more."""
-        if self._pid != os.getpid():
-            self._forget_parent()
+        if self._pid != os.getpid():  # forked without Python's knowledge
+            self.after_fork()
         loop = self._loop
         return None if loop is None or loop.is_closed() else loop
 
@@ -81,19 +93,19 @@ class HomeLoop:
         if not self._may_start_portal:
             return self._adopt_first()
         refuse_patched_process()
-        _refuse_uwsgi_without_threads()
+        refuse_uwsgi_without_threads()
         with self._lock:
             if self.loop is None:
                 self._forget()
-                self._portal = _Portal()
+                self._portal = Portal()
                 self._loop = self._portal.loop
             return self._portal.loop if self._portal else self._require()
 
     def stop(self) -> None:
         """Stop the portal and wait for its thread; forget an adopted loop."""
         with self._lock:
-            portal = self._portal if self._pid == os.getpid() else None
-            self._forget()
+            portal = self._portal
+            self._loop = self._portal = None
         if portal is not None:
             portal.stop()
 
@@ -164,72 +176,17 @@ class HomeLoop:
             raise GathererClosedError(self._owner)
         return self._loop
 
-    def _forget(self) -> None:
-        if self._loop is not None:
-            self.generation += 1
-        self._loop = self._portal = None
-
-    def _forget_parent(self) -> None:
-        # Kept alive: a finaliser would touch the selector that the parent still uses.
-        self._inherited += [self._loop, self._portal]
-        self._lock = threading.Lock()  # the parent's may be held for ever
+    def after_fork(self) -> None:
+        """Forget the parent's home, in a forked child."""
+        if self._pid == os.getpid():
+            return
         self._pid = os.getpid()
-        self._forget()
+        self._lock = threading.Lock()  # the parent's may be held for ever
+        keep_for_ever([self._loop, self._portal, self._forget()])
 
-
-class _Portal:
-    """A thread that runs an event loop until it is stopped."""
-
-    def __init__(self) -> None:
-        started = threading.Event()
-        self._started = started
-        self._thread = threading.Thread(
-            target=self._main, name="async_parallel portal", daemon=True
-        )
-        self.loop: asyncio.AbstractEventLoop
-        self._thread.start()
-        started.wait()
-
-    def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join()
-
-    def _main(self) -> None:
-        with asyncio.Runner() as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._stopped = asyncio.Event()
-        self._started.set()
-        await self._stopped.wait()
-
-
-def refuse_patched_process() -> None:
-    """Refuse to run beside gevent's or eventlet's replacements of the standard library.
-
-    Raises:
-        PatchedProcessError: ``socket`` is patched.
-    """
-    gevent: Any = sys.modules.get("gevent.monkey")
-    if gevent is not None and gevent.is_module_patched("socket"):
-        raise PatchedProcessError("gevent")
-    eventlet: Any = sys.modules.get("eventlet.patcher")
-    if eventlet is not None and eventlet.is_monkey_patched("socket"):
-        raise PatchedProcessError("eventlet")
-
-
-def _refuse_uwsgi_without_threads() -> None:
-    # The module exists only inside a uwsgi worker.
-    uwsgi: Any = sys.modules.get("uwsgi")
-    if uwsgi is None:
-        return
-    options = {name.decode() if isinstance(name, bytes) else name for name in uwsgi.opt}
-    if not options & {"enable-threads", "threads"}:
-        raise HomeLoopError(
-            "uwsgi runs without threads, and the event loop needs one. Start it with"
-            " --enable-threads."
-        )
+    def _forget(self) -> list[object]:
+        self._loop = self._portal = None
+        return [tenant.abandon() for tenant in list(self._tenants)]
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

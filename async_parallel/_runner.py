@@ -19,7 +19,7 @@ class Runner:
 
     Args:
         sessions: Opens connections, and sessions on them.
-        home: The home loop; where it is replaced, all starts afresh.
+        home: The home loop; where it is lost, all starts afresh.
         limit: How many lanes there may be at once.
         lane_timeout: Seconds that a gather may wait without getting a turn.
     """
@@ -28,13 +28,11 @@ class Runner:
         self, sessions: Sessions, home: HomeLoop, *, limit: int, lane_timeout: float
     ) -> None:
         self._sessions = sessions
-        self._home = home
-        self._generation = home.generation
+        home.join(self)
         self._limit = limit
         self._lane_timeout = lane_timeout
         self._lanes: Lanes | None = None
         self._batches: set[Batch] = set()
-        self._abandoned: list[object] = []
 
     @property
     def is_open(self) -> bool:
@@ -51,7 +49,7 @@ class Runner:
             )
         self._batches.add(batch)
         try:
-            batch.submit(jobs, self._renewed().inside(call.outer))
+            batch.submit(jobs, self._open().inside(call.outer))
             await batch.wait()
         finally:
             self._batches.discard(batch)
@@ -63,26 +61,26 @@ class Runner:
 
     async def open(self) -> None:
         """Connect once."""
-        self._renewed()
+        self._open()
         await self._sessions.probe()
 
     async def close(self, grace: float, closed: BaseException) -> None:
         """Wait ``grace`` seconds for what runs, abort the rest, disconnect."""
-        drained = asyncio.ensure_future(self._renewed().drain())
+        drained = asyncio.ensure_future(self._open().drain())
         await asyncio.wait([drained], timeout=grace)
         for batch in list(self._batches):
             batch.abort(closed)
         await drained
         await self._sessions.close()
 
-    def _renewed(self) -> Lanes:
-        """The lanes: new ones in a forked child, or where home was replaced."""
-        if self._generation != self._home.generation:
-            self._generation = self._home.generation
-            # Kept alive: their finalisers would close what the parent still uses.
-            self._abandoned += [self._lanes, self._sessions.abandon()]
-            self._lanes = None
-            self._batches = set()
+    def abandon(self) -> object:
+        """Start afresh, closing nothing; return what was left behind."""
+        left = [self._lanes, self._batches, self._sessions.abandon()]
+        self._lanes = None
+        self._batches = set()
+        return left
+
+    def _open(self) -> Lanes:
         if self._lanes is None:
             self._lanes = Lanes(
                 self._sessions, limit=self._limit, timeout=self._lane_timeout

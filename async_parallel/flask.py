@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast, overloa
 from flask import Flask, current_app
 
 from ._binds import DEFAULT, find_binds, make_gatherer, set_defaults
-from ._home_loop import HomeLoop, refuse_patched_process
+from ._home_loop import HomeLoop
+from ._portal import refuse_patched_process
 from ._routing import route
 from .errors import ConfigurationError, ExtensionNotFoundError
 

