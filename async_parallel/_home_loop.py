@@ -185,7 +185,9 @@ class HomeLoop:
         keep_for_ever([self._loop, self._portal, self._forget()])
 
     def _forget(self) -> list[object]:
-        self._loop = self._portal = None
+        was_home, self._loop, self._portal = self._loop, None, None
+        if was_home is None:
+            return []
         return [tenant.abandon() for tenant in list(self._tenants)]
 
 

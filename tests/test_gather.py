@@ -473,15 +473,19 @@ async def test_leaving_as_completed_early_cancels_the_rest(
     gatherer: QueryGatherer,
 ) -> None:
     """A query that still runs when the loop is left is cancelled and waited for."""
-    cancelled = asyncio.Event()
+    begun, cancelled = asyncio.Event(), asyncio.Event()
 
     async def endless(_session: AsyncSession) -> None:
+        begun.set()
         try:
             await asyncio.Event().wait()
         finally:
             cancelled.set()
 
-    async with aclosing(gatherer.as_completed(user_id(1), endless)) as results:
+    async def quick(_session: AsyncSession) -> None:
+        await begun.wait()
+
+    async with aclosing(gatherer.as_completed(quick, endless)) as results:
         async for _ in results:
             break
     assert cancelled.is_set()
