@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
+import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ._libpq import asyncpg_connect_args
+from ._waiting import wait_for_end
 from .errors import UnsupportedDatabaseError
 
 if TYPE_CHECKING:
@@ -161,6 +164,8 @@ def make_engine(
         url, connect_args = asyncpg_connect_args(url, connect_args)
         settings = connect_args.setdefault("server_settings", {})
         settings["default_transaction_read_only"] = "on"
+    else:
+        connect_args.setdefault("async_creator_fn", _connect_to_sqlite)
     engine = create_async_engine(url, connect_args=connect_args, **arguments)
     if url.get_backend_name() == "sqlite":
         event.listen(engine.sync_engine, "connect", _make_sqlite_read_only)
@@ -215,6 +220,22 @@ def _unsupported(url: URL) -> UnsupportedDatabaseError:
         url.render_as_string(),
         f"there is no async driver for {url.drivername!r} here. There is for: {known}.",
     )
+
+
+async def _connect_to_sqlite(*args: Any, **kwargs: Any) -> aiosqlite.Connection:
+    # A cancel while aiosqlite connects would leave its thread behind, to end some time
+    # later, perhaps after the loop.
+    connection = aiosqlite.connect(*args, **kwargs)
+    # As SQLAlchemy does where it connects itself: one that nobody closes does not keep
+    # the interpreter from exiting.
+    connection._thread.daemon = True  # noqa: SLF001
+    connecting = asyncio.ensure_future(connection)
+    try:
+        return await wait_for_end(connecting)
+    except asyncio.CancelledError:
+        if connecting.exception() is None:
+            await connection.close()
+        raise
 
 
 def _make_sqlite_read_only(dbapi_connection: Any, _record: object) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
+from ._waiting import wait_for_end
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from concurrent.futures import Executor
@@ -132,20 +134,3 @@ async def _in_thread(
 ) -> T:
     loop = asyncio.get_running_loop()
     return await wait_for_end(loop.run_in_executor(workers, context.run, call))
-
-
-async def wait_for_end(future: asyncio.Future[T]) -> T:
-    """The result of ``future``, which a cancel of the waiting task does not cancel.
-
-    The cancel is raised after ``future`` has ended.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = cancelled or error
-    if cancelled is not None:
-        future.exception()
-        raise cancelled
-    return future.result()

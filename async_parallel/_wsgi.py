@@ -12,11 +12,11 @@ from werkzeug.wsgi import ClosingIterator
 from ._serving import await_here, is_serving, off_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
     from types import TracebackType
 
-    Scope = dict[str, Any]
-    Message = dict[str, Any]
+    Scope = MutableMapping[str, Any]
+    Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Headers = list[tuple[str, str]]

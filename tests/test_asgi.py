@@ -1,0 +1,551 @@
+"""``ASGIAdapter``: requests, responses, threads, contexts, lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from flask import (
+    Flask,
+    Response,
+    g,
+    redirect,
+    render_template_string,
+    request,
+    send_file,
+    session,
+    stream_with_context,
+)
+from flask.views import MethodView
+from sqlalchemy import text
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from async_parallel import AsyncParallel, gather_queries, run_in_parallel
+from async_parallel.asgi import ASGIAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, MutableMapping
+    from pathlib import Path
+
+marker: contextvars.ContextVar[str] = contextvars.ContextVar("marker", default="none")
+
+
+class Lifespan:
+    """A server's lifespan: startup when entered, shutdown when left."""
+
+    def __init__(self, adapter: ASGIAdapter) -> None:
+        self._adapter = adapter
+        self._to_app: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+        self.answers: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(
+            self._adapter({"type": "lifespan"}, self._to_app.get, self.answers.put)
+        )
+        await self._tell("startup")
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tell("shutdown")
+        await self._task
+
+    async def _tell(self, event: str) -> None:
+        await self._to_app.put({"type": f"lifespan.{event}"})
+        assert await self.answers.get() == {"type": f"lifespan.{event}.complete"}
+
+
+@pytest.fixture
+def app(sqlite: str) -> Flask:
+    """An application with the extension and a SQLite database."""
+    app = Flask(__name__)
+    app.config["SECRET_KEY"] = "tests"
+    app.config["ASYNC_PARALLEL_DATABASE_URI"] = sqlite
+    AsyncParallel(app)
+    return app
+
+
+@pytest.fixture
+async def client(app: Flask) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application under the adapter, within its lifespan."""
+    adapter = ASGIAdapter(app)
+    async with (
+        Lifespan(adapter),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(adapter, raise_app_exceptions=False),
+            base_url="http://testserver",
+        ) as client,
+    ):
+        yield client
+
+
+def where() -> str:
+    """The name of the thread that runs this."""
+    return threading.current_thread().name
+
+
+async def test_an_async_view_runs_on_the_loop_without_a_thread(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """View, hooks and error handler are all on the server's loop."""
+    loop = asyncio.get_running_loop()
+    seen: list[bool] = []
+
+    def note() -> None:
+        seen.append(
+            asyncio.get_running_loop() is loop
+            and threading.current_thread() is threading.main_thread()
+        )
+
+    @app.before_request
+    async def before() -> None:
+        note()
+
+    @app.after_request
+    async def after(response: Response) -> Response:
+        note()
+        return response
+
+    @app.teardown_request
+    async def teardown(_error: BaseException | None) -> None:
+        note()
+
+    @app.errorhandler(LookupError)
+    async def handle(_error: LookupError) -> str:
+        note()
+        return "handled"
+
+    @app.get("/")
+    async def view() -> str:
+        await asyncio.sleep(0)
+        note()
+        raise LookupError
+
+    assert (await client.get("/")).text == "handled"
+    assert seen == [True] * 5
+
+
+async def test_synchronous_code_runs_in_a_worker_with_the_requests_context(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """A sync view blocks a thread, not the loop, and sees its request."""
+
+    @app.before_request
+    def before() -> None:
+        g.hook = where()
+        marker.set("by the hook")
+
+    @app.get("/<name>")
+    def view(name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "path": request.path,
+            "hook": g.hook,
+            "view": where(),
+            "marker": marker.get(),
+        }
+
+    answer = (await client.get("/x")).json()
+    assert answer["name"] == "x"
+    assert answer["path"] == "/x"
+    assert answer["hook"].startswith("async_parallel worker")
+    assert answer["view"].startswith("async_parallel worker")
+    assert answer["marker"] == "by the hook"
+
+
+async def test_class_based_async_views_need_no_thread(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """Flask's own synchronous dispatch of a MethodView is not sent to a worker."""
+
+    class Item(MethodView):
+        async def get(self) -> str:
+            return where()
+
+    app.add_url_rule("/", view_func=Item.as_view("item"))
+    assert (await client.get("/")).text == where()
+
+
+async def test_requests_under_way_at_once_keep_their_contexts(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """Fifty requests meet in their views, and each still sees itself alone."""
+    together = asyncio.Barrier(50)
+
+    @app.get("/<int:number>")
+    async def view(number: int) -> dict[str, bool]:
+        g.number = session["number"] = number
+        await together.wait()
+        await gather_queries(text("SELECT 1"))
+        return {
+            "same": (g.number, session["number"], request.path)
+            == (number, number, f"/{number}")
+        }
+
+    answers = await asyncio.gather(*(client.get(f"/{n}") for n in range(50)))
+    assert all(answer.json()["same"] for answer in answers)
+
+
+async def test_an_async_view_reads_the_body_as_it_arrives(app: Flask) -> None:
+    """The view begins before the body is complete, and waits for what it reads."""
+    adapter = ASGIAdapter(app)
+    chunks: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    sent: list[MutableMapping[str, Any]] = []
+    first_read = asyncio.Event()
+
+    @app.post("/")
+    async def view() -> dict[str, str]:
+        begin = request.stream.read(3)
+        first_read.set()
+        return {"begin": begin.decode(), "rest": request.stream.read().decode()}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    task = asyncio.create_task(adapter(scope("POST", "/"), chunks.get, send))
+    await chunks.put({"type": "http.request", "body": b"abc", "more_body": True})
+    await first_read.wait()
+    await chunks.put({"type": "http.request", "body": b"def", "more_body": False})
+    await task
+    assert [message["type"] for message in sent] == [
+        "http.response.start",
+        "http.response.body",
+    ]
+    assert b'"rest":"def"' in sent[1]["body"]
+
+
+async def test_a_sync_view_reads_the_body(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """From a worker thread too, also where the client announces no length."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * 50_000
+
+    @app.post("/")
+    def view() -> dict[str, int]:
+        return {"size": len(request.get_data())}
+
+    assert (await client.post("/", content=body())).json() == {"size": 150_000}
+
+
+async def test_json_and_forms_are_parsed_in_async_views(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """Flask's synchronous accessors work in a coroutine."""
+
+    @app.post("/json")
+    async def parse_json() -> Any:
+        return request.get_json()
+
+    @app.post("/form")
+    async def parse_form() -> dict[str, str]:
+        return request.form.to_dict()
+
+    assert (await client.post("/json", json={"a": 1})).json() == {"a": 1}
+    assert (await client.post("/form", data={"b": "ü"})).json() == {"b": "ü"}
+
+
+async def test_a_generator_streams_from_a_worker(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """A response of unknown length is made off the loop, in its context."""
+    closed = threading.Event()
+
+    @app.get("/<name>")
+    def view(name: str) -> Response:
+        def chunks() -> Iterator[str]:
+            for _ in range(3):
+                yield f"{request.path} {where().split('_')[0]}\n"
+
+        response = Response(stream_with_context(chunks()))
+        response.call_on_close(closed.set)
+        return response
+
+    answer = await client.get("/x")
+    assert answer.text == "/x async\n" * 3
+    assert closed.is_set()
+
+
+async def test_a_file_is_sent(
+    app: Flask, client: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """Also a part of it."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(bytes(range(256)) * 1000)
+
+    @app.get("/")
+    async def view() -> Response:
+        return send_file(path)
+
+    assert (await client.get("/")).content == path.read_bytes()
+    part = await client.get("/", headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
+
+
+async def test_head_redirects_and_errors(app: Flask, client: httpx.AsyncClient) -> None:
+    """What Flask answers is what the client gets."""
+
+    @app.get("/")
+    async def view() -> str:
+        return "body"
+
+    @app.get("/away")
+    async def away() -> Any:
+        return redirect("/")
+
+    @app.get("/empty")
+    async def empty() -> tuple[str, int]:
+        return "", 204
+
+    head = await client.head("/")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (
+        200,
+        b"",
+        "4",
+    )
+    assert (await client.get("/away")).headers["location"] == "/"
+    assert (await client.get("/empty")).status_code == 204
+    assert (await client.get("/nothing")).status_code == 404
+    assert (await client.post("/")).status_code == 405
+
+
+async def test_cookies_and_the_session_come_back(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """The session cookie survives two requests, beside other cookies."""
+
+    @app.get("/set")
+    async def set_it() -> str:
+        session["name"] = "me"
+        return ""
+
+    @app.get("/get")
+    async def get_it() -> dict[str, Any]:
+        return {"name": session["name"], "other": request.cookies["other"]}
+
+    await client.get("/set")
+    client.cookies.set("other", "cookie")
+    assert (await client.get("/get")).json() == {"name": "me", "other": "cookie"}
+
+
+async def test_a_template_renders_in_an_async_view(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """Context processors of both kinds take part."""
+
+    @app.context_processor
+    def sync_values() -> dict[str, str]:
+        return {"a": "A"}
+
+    @app.context_processor
+    async def async_values() -> dict[str, str]:
+        return {"b": "B"}
+
+    @app.get("/")
+    async def view() -> str:
+        return render_template_string("{{ a }}{{ b }}{{ request.path }}")
+
+    assert (await client.get("/")).text == "AB/"
+
+
+async def test_wsgi_middleware_keeps_working(app: Flask) -> None:
+    """ProxyFix and a mounted application, around and beside Flask."""
+    other = Flask("other")
+
+    @app.get("/")
+    async def view() -> dict[str, Any]:
+        return {"url": request.url, "rows": len(await gather_queries(text("SELECT 1")))}
+
+    @other.get("/")
+    async def other_view() -> str:
+        return f"other at {request.script_root}"
+
+    AsyncParallel(other)
+    wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/other": other.wsgi_app})
+    app.wsgi_app = ProxyFix(wsgi_app, x_host=1)  # type: ignore[method-assign]
+    adapter = ASGIAdapter(app)
+    transport = httpx.ASGITransport(adapter)
+    async with (
+        Lifespan(adapter),
+        httpx.AsyncClient(transport=transport, base_url="http://testserver") as client,
+    ):
+        answer = await client.get("/", headers={"X-Forwarded-Host": "public"})
+        assert answer.json() == {"url": "http://public/", "rows": 1}
+        assert (await client.get("/other/")).text == "other at /other"
+
+
+async def test_headers_with_underscores_are_dropped(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """They could be taken for the hyphenated name that a proxy checks."""
+
+    @app.get("/")
+    async def view() -> dict[str, Any]:
+        return {"user": request.headers.get("X-User"), "a": request.headers.get("A")}
+
+    headers = [("X_User", "forged"), ("A", "1"), ("A", "2")]
+    answer = await client.get("/", headers=headers)
+    assert answer.json() == {"user": None, "a": "1,2"}
+
+
+async def test_run_in_parallel_works_in_sync_views(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """A worker thread waits while the loop runs the queries."""
+
+    @app.get("/")
+    def view() -> dict[str, int]:
+        return {"queries": len(run_in_parallel([text("SELECT 1")] * 3))}
+
+    assert (await client.get("/")).json() == {"queries": 3}
+
+
+async def test_run_in_parallel_in_an_async_view_names_the_remedy(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """It would block the loop, so it is refused with what to write instead."""
+    app.testing = True
+
+    @app.get("/")
+    async def view() -> str:
+        with pytest.raises(Exception, match="await gather_queries") as caught:
+            run_in_parallel([text("SELECT 1")])
+        return type(caught.value).__name__
+
+    assert (await client.get("/")).text == "HomeLoopError"
+
+
+async def test_a_cancelled_request_waits_for_its_worker(app: Flask) -> None:
+    """Nothing of a request goes on beside a sync view that has begun."""
+    adapter = ASGIAdapter(app)
+    begun, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    @app.get("/")
+    def view() -> str:
+        begun.set()
+        go_on.wait()
+        order.append("view ended")
+        return ""
+
+    @app.teardown_request
+    async def teardown(_error: BaseException | None) -> None:
+        order.append("teardown")
+
+    async with Lifespan(adapter):
+        task = asyncio.create_task(adapter(scope("GET", "/"), never, ignore))
+        await asyncio.to_thread(begun.wait)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert order == ["view ended", "teardown"]
+
+
+async def test_the_lifespan_closes_the_engine_and_can_begin_again(
+    app: Flask,
+) -> None:
+    """After shutdown no connection is open; after another startup it serves again."""
+
+    @app.get("/")
+    async def view() -> dict[str, int]:
+        return {"rows": len(await gather_queries(text("SELECT 1")))}
+
+    adapter = ASGIAdapter(app)
+    for _ in range(2):
+        async with (
+            Lifespan(adapter),
+            httpx.AsyncClient(
+                transport=httpx.ASGITransport(adapter), base_url="http://testserver"
+            ) as client,
+        ):
+            assert (await client.get("/")).json() == {"rows": 1}
+
+
+async def test_a_database_that_is_down_is_logged_at_startup(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The application starts all the same, and the log names the database."""
+    app = Flask(__name__)
+    url = f"sqlite:///{tmp_path}/missing/x.sqlite3"
+    app.config["ASYNC_PARALLEL_DATABASE_URI"] = url
+    AsyncParallel(app)
+    async with Lifespan(ASGIAdapter(app)):
+        pass
+    assert "The database 'default' does not answer" in caplog.text
+
+
+async def test_a_portal_gives_way_to_the_servers_loop(app: Flask) -> None:
+    """An app that gathered before the server took over moves to the server's loop."""
+
+    @app.get("/")
+    async def view() -> str:
+        await gather_queries(text("SELECT 1"))
+        return where()
+
+    def ask() -> str:
+        return app.test_client().get("/").text
+
+    assert await asyncio.to_thread(ask) == "async_parallel portal"
+    adapter = ASGIAdapter(app)
+    transport = httpx.ASGITransport(adapter)
+    async with (
+        Lifespan(adapter),
+        httpx.AsyncClient(transport=transport, base_url="http://testserver") as client,
+    ):
+        assert (await client.get("/")).text == where()
+
+
+async def test_a_websocket_is_closed(app: Flask) -> None:
+    """With an explanation, because Flask serves none."""
+    received: list[MutableMapping[str, Any]] = [{"type": "websocket.connect"}]
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return received.pop()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    await ASGIAdapter(app)({"type": "websocket"}, receive, send)
+    assert sent[0]["type"] == "websocket.close"
+    assert sent[0]["code"] == 1000
+
+
+def test_max_threads_must_be_positive(app: Flask) -> None:
+    """The error names the argument."""
+    with pytest.raises(ValueError, match="max_threads must be at least 1"):
+        ASGIAdapter(app, max_threads=0)
+
+
+def scope(method: str, path: str) -> dict[str, Any]:
+    """The least of an HTTP scope."""
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+        "server": ("testserver", 80),
+        "client": ("127.0.0.1", 1),
+        "scheme": "http",
+        "http_version": "1.1",
+    }
+
+
+async def never() -> MutableMapping[str, Any]:
+    """Receive nothing."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def ignore(_message: MutableMapping[str, Any]) -> None:
+    """Send to nobody."""
