@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
 import subprocess
@@ -28,15 +27,15 @@ def find_python(version: str) -> str | None:
     """A Python of this version: the running one, one on the path, or one of pyenv."""
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
-    root = os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv"))
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     on_path = shutil.which(f"python{version}")
     for candidate in [
         *([on_path] if on_path else []),
-        *sorted(glob.glob(f"{root}/versions/{version}.*/bin/python")),
+        *map(str, sorted(root.glob(f"versions/{version}.*/bin/python"))),
     ]:
         # A shim may be on the path without the version that it stands for.
         probe = [candidate, "-c", "import ensurepip, ssl, sqlite3"]
-        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+        if not subprocess.run(probe, capture_output=True, check=False).returncode:  # noqa: S603
             return candidate
     return None
 
@@ -44,7 +43,8 @@ def find_python(version: str) -> str | None:
 def install(session: nox.Session, *groups: str, sqlalchemy: str = "newest") -> None:
     """Install the package as its users do, from a wheel, and dependency groups."""
     session.install("--quiet", "--upgrade", "pip>=25.1")
-    pins = [f"sqlalchemy[asyncio]=={LOWEST_SQLALCHEMY}"] if sqlalchemy == "lowest" else []
+    lowest = f"sqlalchemy[asyncio]=={LOWEST_SQLALCHEMY}"
+    pins = [lowest] if sqlalchemy == "lowest" else []
     flags = [f"--group={group}" for group in groups]
     session.install("--quiet", ".", *flags, *pins)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .errors import GatherTimeoutError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class Job:
     """One query of one gather.
 
-    Times are those of the event loop's clock, in seconds; ``None`` until it happens.
+    Times are those of ``time.perf_counter``, in seconds; ``None`` until it happens.
     """
 
     __slots__ = (
@@ -126,7 +127,7 @@ class Batch:
         self.jobs = jobs
         self._waiting.extend(jobs)
         self._lanes = lanes
-        self.submitted_at = self.last_turn = self._loop.time()
+        self.submitted_at = self.last_turn = perf_counter()
         lanes.enqueue(self)
 
     @property
@@ -151,12 +152,12 @@ class Batch:
         job = self._waiting.popleft()
         self._open.add(job)
         self._running += 1
-        self.last_turn = job.started_at = self._loop.time()
+        self.last_turn = job.started_at = perf_counter()
         return job
 
     def record(self, job: Job) -> None:
         """Note that ``job`` has run; its first failure ends the others."""
-        job.finished_at = self._loop.time()
+        job.finished_at = perf_counter()
         self._running -= 1
         if job.error is not None:
             self._fail(job, job.error)
@@ -210,7 +211,7 @@ class Batch:
 
     def report(self) -> GatherReport:
         """What the gather did, once it is settled."""
-        now = self._loop.time()
+        now = perf_counter()
         return GatherReport(
             queries=tuple(job.report(self.submitted_at, now) for job in self.jobs),
             elapsed_s=now - self.submitted_at,

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ._engine import async_url
+from ._engine import check_url
 from ._gather import LANE_TIMEOUT, MAX_CONNECTIONS, QueryGatherer, check_positive
-from .errors import BindNotFoundError, ConfigurationError
+from .errors import (
+    BindNotFoundError,
+    ConfigurationError,
+    UnsupportedDatabaseError,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -38,12 +43,15 @@ def set_defaults(config: Any) -> None:
     limits = ("MAX_CONNECTIONS", "MAX_CONCURRENCY", "TIMEOUT", "LANE_TIMEOUT")
     try:
         check_positive(**{_PREFIX + name: config[_PREFIX + name] for name in limits})
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(str(error)) from error
-    for given in _configured(config).values():
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    for name in ("MAX_CONNECTIONS", "LANE_TIMEOUT"):
+        if config[_PREFIX + name] is None:
+            raise ConfigurationError(f"{_PREFIX}{name} must be a number, not None.")
+    for name, given in _configured(config).items():
         url, _ = _split(given)
         if not isinstance(url, AsyncEngine):
-            async_url(url)
+            _check_url(name, url)
 
 
 def make_gatherer(app: Any, name: str, home: HomeLoop) -> QueryGatherer:
@@ -63,6 +71,10 @@ def make_gatherer(app: Any, name: str, home: HomeLoop) -> QueryGatherer:
             )
         raise BindNotFoundError(name, binds)
     url, options = _split(binds[name])
+    sessionmaker: Any = None
+    if isinstance(url, AsyncEngine):  # Flask-SQLAlchemy-Lite's, with its sessions
+        extension = app.extensions.get("sqlalchemy")
+        sessionmaker = getattr(extension, "async_sessionmaker", None)
     config = app.config
     return QueryGatherer(
         url,
@@ -70,6 +82,7 @@ def make_gatherer(app: Any, name: str, home: HomeLoop) -> QueryGatherer:
         max_concurrency=config[f"{_PREFIX}MAX_CONCURRENCY"],
         timeout=config[f"{_PREFIX}TIMEOUT"],
         lane_timeout=config[f"{_PREFIX}LANE_TIMEOUT"],
+        sessionmaker=sessionmaker,
         engine_options={**config[f"{_PREFIX}ENGINE_OPTIONS"], **options},
         home=home,
     )
@@ -94,10 +107,28 @@ def find_binds(app: Any) -> dict[str, Any]:
 
 
 def _configured(config: Any) -> dict[str, Any]:
-    binds = dict(config.get(f"{_PREFIX}BINDS") or {})
+    given: Any = config.get(f"{_PREFIX}BINDS") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(
+            f"{_PREFIX}BINDS must be a mapping of name to URL, not"
+            f" {type(given).__name__}. For one database set {_PREFIX}DATABASE_URI."
+        )
+    binds: dict[str, Any] = dict(given)
     if config.get(f"{_PREFIX}DATABASE_URI"):
         binds[DEFAULT] = config[f"{_PREFIX}DATABASE_URI"]
     return binds
+
+
+def _check_url(name: str, url: Any) -> None:
+    try:
+        check_url(url)
+    except UnsupportedDatabaseError:
+        raise
+    except ArgumentError:
+        raise ConfigurationError(
+            f"The bind {name!r} of {_PREFIX}DATABASE_URI or {_PREFIX}BINDS is not a"
+            " database URL such as 'postgresql://user@host/name'."
+        ) from None
 
 
 def _split(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ._batch import Batch, Job
 from ._lane import current_job
 from ._query import as_query, refuse_writes
 from ._sources import isa
+from .errors import QueryTypeError
 from .instrumentation import recorder
 
 if TYPE_CHECKING:
@@ -53,10 +55,12 @@ class GatherCall:
         """
         given, keys, arrange = _unpack(arguments)
         labels = [None] * len(given) if keys is None else [str(key) for key in keys]
-        queries = [
-            as_query(query, label=label)
-            for query, label in zip(given, labels, strict=True)
-        ]
+        try:
+            queries = list(map(as_query, given, labels))
+        except QueryTypeError:
+            for coroutine in filter(inspect.iscoroutine, given):
+                coroutine.close()  # else Python warns that it was never awaited
+            raise
         if read_only:
             refuse_writes(queries)
         return cls(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
+from sqlalchemy.util import asbool
 
-from ._libpq import asyncpg_connect_args
-from ._waiting import wait_for_end
+from . import _sqlite
+from ._libpq import asyncpg_connect_args, shown
 from .errors import UnsupportedDatabaseError
 
 if TYPE_CHECKING:
@@ -36,12 +35,12 @@ class Backend:
     Attributes:
         read_only: Makes the session refuse writes, in transactions and outside.
         read_write: Lets it write.
-        restore: Returns it to what it was before ``read_only``.
+        is_read_only: Asks whether it refuses them.
     """
 
     read_only: str
     read_write: str
-    restore: str
+    is_read_only: str
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:
         """Begin a transaction on a connection that is in AUTOCOMMIT."""
@@ -64,7 +63,7 @@ class PostgreSQL(Backend):
 
     read_only = "SET default_transaction_read_only = on"
     read_write = "SET default_transaction_read_only = off"
-    restore = "RESET default_transaction_read_only"
+    is_read_only = "SELECT current_setting('default_transaction_read_only')::bool"
     _READ_ONLY_SQL_TRANSACTION = "25006"
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:  # noqa: ARG002
@@ -87,7 +86,7 @@ class SQLite(Backend):
 
     read_only = "PRAGMA query_only = 1"
     read_write = "PRAGMA query_only = 0"
-    restore = "PRAGMA query_only = 0"
+    is_read_only = "PRAGMA query_only"
     _SQLITE_READONLY = 8
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:
@@ -121,19 +120,25 @@ def backend_of(engine: AsyncEngine) -> Backend:
     """The backend of an engine that the caller made.
 
     Raises:
-        UnsupportedDatabaseError: Neither PostgreSQL nor SQLite, or an in-memory
-            SQLite database, whose sessions would share one connection.
+        UnsupportedDatabaseError: Neither PostgreSQL nor SQLite, a private in-memory
+            SQLite database, or a pool whose sessions share one connection.
     """
     name = engine.dialect.name
     if name not in _BACKENDS:
         raise _unsupported(engine.url)
-    if name == "sqlite" and not isinstance(engine.pool, AsyncAdaptedQueuePool):
+    if name == "sqlite":
         _refuse_private_memory(engine.url)
+    if not isinstance(engine.pool, (AsyncAdaptedQueuePool, NullPool)):
+        raise UnsupportedDatabaseError(
+            shown(engine.url),
+            f"its {type(engine.pool).__name__} has one connection for all, and each"
+            " query needs one of its own. Leave poolclass out.",
+        )
     return _BACKENDS[name]
 
 
 def make_engine(
-    url: str | URL, *, max_connections: int, options: Mapping[str, Any]
+    url: str | URL, max_connections: int, options: Mapping[str, Any]
 ) -> AsyncEngine:
     """An ``AsyncEngine`` in AUTOCOMMIT whose connections refuse to write.
 
@@ -165,7 +170,7 @@ def make_engine(
         settings = connect_args.setdefault("server_settings", {})
         settings["default_transaction_read_only"] = "on"
     else:
-        connect_args.setdefault("async_creator_fn", _connect_to_sqlite)
+        connect_args.setdefault("async_creator_fn", _sqlite.connect)
     engine = create_async_engine(url, connect_args=connect_args, **arguments)
     if url.get_backend_name() == "sqlite":
         event.listen(engine.sync_engine, "connect", _make_sqlite_read_only)
@@ -177,6 +182,18 @@ def pool_limit(engine: AsyncEngine, wanted: int) -> int:
     pool: Any = engine.sync_engine.pool
     overflow = getattr(pool, "_max_overflow", -1)  # there is no public name
     return wanted if overflow < 0 else min(wanted, pool.size() + overflow)
+
+
+def check_url(url: str | URL) -> None:
+    """Check that ``make_engine`` can use ``url``; nothing is made.
+
+    Raises:
+        UnsupportedDatabaseError: It cannot.
+        ArgumentError: It is no URL.
+    """
+    url = async_url(url)
+    if url.get_backend_name() == "postgresql":
+        asyncpg_connect_args(url, {})
 
 
 def async_url(url: str | URL) -> URL:
@@ -202,10 +219,10 @@ def _refuse_private_memory(url: URL) -> None:
     name, query = url.database or ":memory:", url.query
     if ":memory:" not in name and query.get("mode") != "memory":
         return
-    if query.get("cache") == "shared" and query.get("uri") == "true":
+    if query.get("cache") == "shared" and asbool(query.get("uri", False)):
         return
     raise UnsupportedDatabaseError(
-        url.render_as_string(),
+        shown(url),
         "each connection would see an empty database of its own. Name a file, as in"
         " 'sqlite:///app.db', or the shared cache:"
         " 'sqlite:///file::memory:?cache=shared&uri=true'.",
@@ -217,25 +234,9 @@ def _unsupported(url: URL) -> UnsupportedDatabaseError:
         f"{backend} (with {driver})" for backend, driver in _ASYNC_DRIVERS.items()
     )
     return UnsupportedDatabaseError(
-        url.render_as_string(),
+        shown(url),
         f"there is no async driver for {url.drivername!r} here. There is for: {known}.",
     )
-
-
-async def _connect_to_sqlite(*args: Any, **kwargs: Any) -> aiosqlite.Connection:
-    # A cancel while aiosqlite connects would leave its thread behind, to end some time
-    # later, perhaps after the loop.
-    connection = aiosqlite.connect(*args, **kwargs)
-    # As SQLAlchemy does where it connects itself: one that nobody closes does not keep
-    # the interpreter from exiting.
-    connection._thread.daemon = True  # noqa: SLF001
-    connecting = asyncio.ensure_future(connection)
-    try:
-        return await wait_for_end(connecting)
-    except asyncio.CancelledError:
-        if connecting.exception() is None:
-            await connection.close()
-        raise
 
 
 def _make_sqlite_read_only(dbapi_connection: Any, _record: object) -> None:

@@ -82,22 +82,17 @@ class QueryGatherer:
             timeout=timeout,
             lane_timeout=lane_timeout,
         )
-        owns_engine = not isinstance(url_or_engine, AsyncEngine)
         if isinstance(url_or_engine, AsyncEngine):
-            self.engine = url_or_engine
+            self.engine, owned = url_or_engine, False
             max_connections = pool_limit(url_or_engine, max_connections)
         else:
-            self.engine = make_engine(
-                url_or_engine,
-                max_connections=max_connections,
-                options=engine_options or {},
+            options = engine_options or {}
+            self.engine, owned = (
+                make_engine(url_or_engine, max_connections, options),
+                True,
             )
-        sessions = Sessions(
-            self.engine,
-            backend_of(self.engine),
-            owned=owns_engine,
-            maker=sessionmaker,
-        )
+        backend = backend_of(self.engine)
+        sessions = Sessions(self.engine, backend, owned=owned, maker=sessionmaker)
         self._home = home or HomeLoop(repr(self), portal=False)
         self._runner = Runner(
             sessions, self._home, limit=max_connections, lane_timeout=lane_timeout
@@ -294,8 +289,8 @@ def check_positive(**limits: float | None) -> None:
         ValueError: One of ``limits`` is neither ``None`` nor greater than 0.
     """
     for name, value in limits.items():
-        if value is not None and not value > 0:
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
             raise ValueError(
-                f"{name} must be greater than 0, and it is {value!r}."
+                f"{name} must be a number greater than 0, and it is {value!r}."
                 f" Leave {name} out for no limit of your own."
             )

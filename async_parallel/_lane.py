@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from ._detached import guard
 from ._sources import Kind, check_returned
 from .errors import ReadOnlyError
 
@@ -89,8 +90,10 @@ class Lane:
                     job.batch.leave(job)
                 job = self.lanes.take(self)
         finally:
-            self.lanes.discard(self)
-            self._disconnect()
+            try:
+                self._disconnect()
+            finally:
+                self.lanes.discard(self)
 
     def _serve(self, job: Job) -> None:
         self._job = job
@@ -120,7 +123,9 @@ class Lane:
             return self._sessions.transaction(connection, job, self._call)
         session = self._sessions.open(connection)
         try:
-            return job.query.fetch(session.execute(job.query.source))
+            result = job.query.fetch(session.execute(job.query.source))
+            guard(session, job.query)
+            return result
         finally:
             session.close()
 

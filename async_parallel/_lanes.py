@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ._lane import Lane
@@ -131,14 +132,14 @@ class Lanes:
     def _arm(self) -> None:
         if self._growth is None and len(self._lanes) < self.limit:
             self._growth = self._loop.call_later(
-                _GROWTH_INTERVAL, self._grow, self._loop.time() + _GROWTH_INTERVAL
+                _GROWTH_INTERVAL, self._grow, perf_counter() + _GROWTH_INTERVAL
             )
         if self._watch is None:
             self._watch = self._loop.call_later(self.timeout, self._expire)
 
     def _grow(self, due: float) -> None:
         self._growth = None
-        if self._loop.time() - due < _LOOP_IS_BUSY:
+        if perf_counter() - due < _LOOP_IS_BUSY:
             for _ in range(min(len(self._lanes) or 1, self.limit - len(self._lanes))):
                 self._add_lane()
         if self._queue:
@@ -146,7 +147,7 @@ class Lanes:
 
     def _expire(self) -> None:
         self._watch = None
-        now = self._loop.time()
+        now = perf_counter()
         for batch in list(self._queue):
             if batch.ready and now - batch.last_turn >= self.timeout:
                 batch.abort(
@@ -156,4 +157,6 @@ class Lanes:
                 )
         if any(batch.ready for batch in self._queue):
             oldest = min(batch.last_turn for batch in self._queue if batch.ready)
-            self._watch = self._loop.call_at(oldest + self.timeout, self._expire)
+            self._watch = self._loop.call_later(
+                oldest + self.timeout - now, self._expire
+            )

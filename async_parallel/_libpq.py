@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -20,7 +20,6 @@ _IN_DSN = {
     "krbsrvname",
     "passfile",
     "service",
-    "servicefile",
     "sslcert",
     "sslcrl",
     "sslkey",
@@ -56,6 +55,7 @@ _AS_THEY_ARE = {
     "port",
     "prepared_statement_cache_size",
     "prepared_statement_name_func",
+    "servicefile",
     "ssl",
     "statement_cache_size",
     "timeout",
@@ -68,6 +68,15 @@ _NUMBERS = {
     "statement_cache_size": int,
     "timeout": float,
 }
+
+
+def shown(url: URL) -> str:
+    """``url`` for a message, without its passwords."""
+    query = {
+        name: "***" if "password" in name else value
+        for name, value in url.query.items()
+    }
+    return url.set(query=query).render_as_string()
 
 
 def asyncpg_connect_args(
@@ -84,8 +93,12 @@ def asyncpg_connect_args(
         UnsupportedDatabaseError: A parameter that is neither libpq's nor asyncpg's.
     """
     asked: dict[str, Any] = {**url.query, **given}
-    in_url = {name: value for name, value in url.query.items() if name == "host"}
-    in_url |= {name: value for name, value in url.query.items() if name == "port"}
+    # The dialect splits these itself where there are several.
+    in_url = {
+        name: value
+        for name, value in url.query.items()
+        if name in {"host", "port"} and name not in given
+    }
     dsn: dict[str, str] = {}
     settings: dict[str, str] = {}
     arguments: dict[str, Any] = {}
@@ -106,7 +119,7 @@ def asyncpg_connect_args(
             arguments[name] = _NUMBERS[name](value) if name in _NUMBERS else value
         else:
             raise UnsupportedDatabaseError(
-                url.render_as_string(),
+                shown(url),
                 f"asyncpg does not know the parameter {name!r}. Remove it, or set"
                 " ASYNC_PARALLEL_DATABASE_URI to a URL without it.",
             )
@@ -125,7 +138,7 @@ def _connect_timeout(value: Any) -> float | None:
 def _settings(url: URL, options: str) -> dict[str, str]:
     """The ``-c name=value`` and ``--name=value`` of libpq's ``options``."""
     settings: dict[str, str] = {}
-    words = iter(shlex.split(options))
+    words = iter(_words(options))
     for word in words:
         pair = next(words, "") if word == "-c" else word.removeprefix("-c")
         if pair == word and not word.startswith("--"):
@@ -137,7 +150,14 @@ def _settings(url: URL, options: str) -> dict[str, str]:
     else:
         return settings
     raise UnsupportedDatabaseError(
-        url.render_as_string(),
+        shown(url),
         f"options={options!r} has a word other than '-c name=value' and"
         " '--name=value'; asyncpg takes settings only.",
     )
+
+
+def _words(options: str) -> list[str]:
+    # As the server splits them: at white space that no backslash precedes. Quotes mean
+    # nothing here.
+    words = re.findall(r"(?:\\.|[^\s\\])+", options, re.DOTALL)
+    return [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in words]

@@ -199,7 +199,7 @@ def scalar_one(statement: Executable, *, label: str | None = None) -> Query[Any]
     return _shaped(statement, _scalar_one, label)
 
 
-def as_query(given: Any, *, label: str | None = None) -> Query[Any]:
+def as_query(given: Any, label: str | None = None) -> Query[Any]:
     """``given`` as a ``Query``; ``label`` applies where it has none of its own.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.util import await_only
 
+from ._detached import guard
 from ._sources import Kind
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from ._batch import Job
     from ._engine import Backend
+
+_WAS_READ_ONLY = "async_parallel.was_read_only"
 
 
 class Sessions:
@@ -71,7 +74,8 @@ class Sessions:
             return connection
         try:
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            self._set(connection, self._backend.read_only)
+            if not self._was_read_only(connection):
+                self._set(connection, self._backend.read_only)
         except BaseException:
             connection.close()
             raise
@@ -80,8 +84,9 @@ class Sessions:
     def disconnect(self, connection: Connection) -> None:
         """Give a connection back as it was taken."""
         try:
-            if not self._owned and not connection.invalidated:
-                self._set(connection, self._backend.restore)
+            ours = self._owned or connection.invalidated
+            if not ours and not self._was_read_only(connection):
+                self._set(connection, self._backend.read_write)
         except BaseException:
             connection.invalidate()
             raise
@@ -150,6 +155,7 @@ class Sessions:
             value = call(job, facade or session)
             if not job.batch.read_only:
                 session.commit()
+            guard(session, job.query)
             return value
         finally:
             if facade is not None:
@@ -185,6 +191,15 @@ class Sessions:
         except BaseException:
             connection.invalidate()  # in an unknown state, so nobody may have it
             raise
+
+    def _was_read_only(self, connection: Connection) -> bool:
+        """Whether a connection of the user's refused writes before a lane held it."""
+        known: dict[str, bool] = connection.info  # lives as long as the connection
+        if _WAS_READ_ONLY not in known:
+            answer = connection.exec_driver_sql(self._backend.is_read_only).scalar()
+            connection.rollback()
+            known[_WAS_READ_ONLY] = bool(answer)
+        return known[_WAS_READ_ONLY]
 
     @staticmethod
     def _set(connection: Connection, sql: str) -> None:

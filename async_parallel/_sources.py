@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
-from sqlalchemy.engine import Result
+from sqlalchemy.engine import FilterResult, Result
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.orm.query import Query as LegacyQuery
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 _SESSIONS = (orm.Session, orm.scoped_session, AsyncSession, async_scoped_session)
+_RESULTS = (Result, FilterResult)  # the latter: scalars(), mappings(), async ones
 _SHOWN = 60
 
 # isinstance() that does not narrow: a generic would become one of unknown arguments.
@@ -126,18 +127,20 @@ def check_returned(value: Any, label: str) -> None:
     """Refuse what a function returned where it cannot outlive its session.
 
     Raises:
-        QueryTypeError: ``value`` is a coroutine, an open ``Result``, or a legacy
-            ``orm.Query`` that was not executed.
+        QueryTypeError: ``value`` is a coroutine, an open ``Result``, a generator, or
+            a legacy ``orm.Query`` that was not executed.
     """
     if isa(value, CoroutineType):
         value.close()
         remedy = "it returned a coroutine: make it async def, so that it is awaited"
-    elif isa(value, Result):
+    elif isa(value, _RESULTS):
         remedy = (
             "it returned an open Result, and its session is closed: return result.all()"
         )
     elif isa(value, LegacyQuery):
         remedy = "it returned an orm.Query that was not run: return query.all()"
+    elif isa(value, (Generator, AsyncGenerator)):
+        remedy = "it returned a generator, and its session is closed: return a list"
     else:
         return
     raise QueryTypeError(value, f"Function {label}", remedy)
@@ -156,7 +159,7 @@ def _refusal(given: Any) -> QueryTypeError:
         remedy = "pass the function itself, without calling it, or the statement"
     elif isa(given, Awaitable):
         remedy = "pass the function or the statement, not what awaits it"
-    elif isa(given, Result):
+    elif isa(given, _RESULTS):
         remedy = "the statement was already executed: pass the statement itself"
     elif isa(given, (list, tuple)):
         what = f"A {type(given).__name__} of {len(given)} objects"
@@ -182,6 +185,8 @@ def _is_selectable(given: object) -> TypeIs[Any]:
 
 
 def _entity_name(given: Any) -> str:
+    if isa(given, QueryableAttribute):
+        return str(given)
     if isa(given, orm.Mapper):
         return str(given.class_.__name__)
     return str(getattr(given, "__name__", None) or getattr(given, "name", given))

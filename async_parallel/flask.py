@@ -91,7 +91,12 @@ class AsyncParallel:
             UnsupportedDatabaseError: The URL of the database cannot be used.
         """
         app = _current_app()
-        gatherers = self._gatherers[app]
+        gatherers = self._gatherers.get(app)
+        if gatherers is None:
+            raise ExtensionNotFoundError(
+                f"This AsyncParallel is not initialised on {app.name!r}. Call"
+                " init_app(app), or use current_app.extensions['async_parallel']."
+            )
         name = bind or DEFAULT
         if name not in gatherers:
             # Of two threads that come here at once, one's is dropped unused.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import pickle
 import threading
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ import pytest
 from shop import Order, User
 from sqlalchemy import create_engine, event, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, defer, selectinload
+from sqlalchemy.orm.exc import DetachedInstanceError
 
 from async_parallel import Query, QueryGatherer, scalar
 from async_parallel.errors import (
+    DetachedAttributeError,
     GathererClosedError,
     HomeLoopError,
     LaneTimeoutError,
@@ -153,6 +156,66 @@ async def test_results_are_detached_and_loaded_attributes_stay_readable(
     assert [user.name for user in users] == ["user 1", "user 2", "user 3"]
     assert [order.id for order in users[0].orders] == [10, 11]
     assert all(user not in Session() for user in users)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param(Query(select(User), label="all users"), id="statement"),
+        pytest.param(
+            Query(lambda s: s.scalars(select(User)).all(), label="all users"),
+            id="function",
+        ),
+    ],
+)
+async def test_an_attribute_that_was_not_loaded_names_query_and_remedy(
+    query: Query[Any], gatherer: QueryGatherer
+) -> None:
+    """The error says which query to change, and how."""
+    ((user, *_),) = await gatherer.gather(query)
+    with pytest.raises(DetachedAttributeError) as caught:
+        _ = user.orders
+    error = caught.value
+    assert (error.entity, error.attribute, error.query) == (
+        "User",
+        "orders",
+        "'all users'",
+    )
+    assert "add .options(selectinload(User.orders)) to the query" in str(error)
+    assert isinstance(error, DetachedInstanceError)
+
+
+async def test_a_deferred_column_names_its_remedy(gatherer: QueryGatherer) -> None:
+    """For a column the option is another one."""
+    ((user, *_),) = await gatherer.gather(select(User).options(defer(User.name)))
+    with pytest.raises(DetachedAttributeError, match=r"undefer\(User.name\)"):
+        _ = user.name
+
+
+async def test_an_entity_that_is_attached_again_loads_as_ever(
+    database: str, gatherer: QueryGatherer
+) -> None:
+    """Merged, added or unpickled into another session, it is like any other."""
+    ((user, *_), (other, *_)) = await gatherer.gather(
+        select(User).order_by(User.id).options(defer(User.name)),
+        select(User).order_by(User.id),
+    )
+    engine = create_engine(database)
+    with Session(engine) as session:
+        merged = session.merge(user, load=False)
+        assert [order.id for order in merged.orders] == [10, 11]
+        assert merged.name == "user 1"
+    with Session(engine) as session:
+        session.add(other)
+        assert [order.id for order in other.orders] == [10, 11]
+        session.refresh(other)
+        session.expire(other)
+        assert other.name == "user 1"
+    copied = pickle.loads(pickle.dumps(user))
+    with Session(engine) as session:
+        session.add(copied)
+        assert copied.name == "user 1"
+    engine.dispose()
 
 
 async def test_a_query_sees_the_context_of_its_caller(
@@ -504,7 +567,9 @@ async def test_a_limit_that_is_not_positive_is_refused(
     limit: str, value: int, gatherer: QueryGatherer
 ) -> None:
     """The error names the limit and the value."""
-    with pytest.raises(ValueError, match=f"{limit} must be greater than 0.*{value}"):
+    with pytest.raises(
+        ValueError, match=f"{limit} must be a number greater than 0.*{value}"
+    ):
         await gatherer.gather(user_id(1), **{limit: value})  # type: ignore[arg-type]
 
 
@@ -513,7 +578,7 @@ async def test_a_limit_that_is_not_positive_is_refused(
 )
 def test_a_gatherer_refuses_limits_that_are_not_positive(limit: str) -> None:
     """The same holds when the gatherer is made."""
-    with pytest.raises(ValueError, match=f"{limit} must be greater than 0"):
+    with pytest.raises(ValueError, match=f"{limit} must be a number greater than 0"):
         QueryGatherer("sqlite:///unused.sqlite3", **{limit: 0})  # type: ignore[arg-type]
 
 

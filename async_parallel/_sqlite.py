@@ -1,0 +1,79 @@
+"""aiosqlite connections that a cancel leaves with nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sqlite3
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiosqlite
+
+from ._waiting import wait_for_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_FETCHED_AT_ONCE = 64  # aiosqlite's own default
+
+
+class Connection(aiosqlite.Connection):
+    """A connection whose thread is idle when a cancelled call has returned.
+
+    aiosqlite forgets the call and lets its thread work on. Interrupting is not enough:
+    SQLite ignores it when the statement is still in the thread's queue.
+    """
+
+    async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        call = _Call(functools.partial(fn, *args, **kwargs))
+        try:
+            result: T = await super()._execute(call)  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            call.wanted = False
+            with contextlib.suppress(ValueError):  # it is closed already
+                while call.running:
+                    self._conn.interrupt()
+                    await _one_millisecond()
+            raise
+        return result
+
+
+class _Call:
+    """A call on its way to the connection's thread."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self.wanted = True
+        self.running = False
+
+    def __call__(self) -> Any:
+        self.running = True
+        try:
+            return self._function() if self.wanted else None
+        finally:
+            self.running = False
+
+
+async def _one_millisecond() -> None:
+    # A further cancel changes nothing: what runs must end first.
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0.001)
+
+
+async def connect(database: str, **options: Any) -> aiosqlite.Connection:
+    """Connect as ``aiosqlite.connect`` does; leave nothing behind when cancelled."""
+    connector = functools.partial(sqlite3.connect, database, **options)
+    connection = Connection(connector, _FETCHED_AT_ONCE)
+    # As SQLAlchemy does where it connects itself: a connection that nobody closes must
+    # not keep the interpreter from exiting.
+    connection._thread.daemon = True  # noqa: SLF001
+    connecting = asyncio.ensure_future(connection)
+    try:
+        return await wait_for_end(connecting)
+    except asyncio.CancelledError:
+        if connecting.exception() is None:
+            await connection.close()
+        raise
