@@ -111,5 +111,23 @@ def demo(session: nox.Session) -> None:
     session.run("python", "examples/dashboard/demo.py", *session.posargs)
 
 
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure: ``-- servers`` for five queries against one, server by server."""
+    install(session, "tests")
+    part, *arguments = session.posargs or ["servers"]
+    scripts = {"servers": "five_in_one.py"}
+    if part not in scripts:
+        session.error(
+            f"There is no benchmark {part!r}; there are: {', '.join(scripts)}."
+        )
+    session.run(
+        "python",
+        f"tests/benchmarks/{scripts[part]}",
+        *arguments,
+        env={"PYTHONPATH": "tests/support"},
+    )
+
+
 if __name__ == "__main__":
     nox.main()

@@ -3,54 +3,20 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import sysconfig
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
-
-import async_parallel
+from servers import ASGI, PYTHONPATH, WSGI, Server, connect, start_nginx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-SUPPORT = Path(__file__).parent / "support"
-# The package that is tested, wherever it is installed.
-PYTHONPATH = os.pathsep.join(
-    [str(SUPPORT), str(Path(async_parallel.__file__).parents[1])]
-)
-SCRIPTS = Path(sysconfig.get_path("scripts"))
-
-ASGI = {
-    "uvicorn": ["-m", "uvicorn", "--port={port}", "--log-level=warning", "served:asgi"],
-    "hypercorn": ["-m", "hypercorn", "--bind=127.0.0.1:{port}", "served:asgi"],
-    "granian": ["-m", "granian", "--interface=asgi", "--port={port}", "served:asgi"],
-}
-WSGI = {
-    "flask run": ["-m", "flask", "--app=served:app", "run", "--port={port}"],
-    "gunicorn sync": ["-m", "gunicorn", "--bind=127.0.0.1:{port}", "served:app"],
-    "gunicorn gthread": [
-        *["-m", "gunicorn", "--bind=127.0.0.1:{port}", "--threads=8", "served:app"],
-    ],
-    "gunicorn gthread --preload": [
-        *["-m", "gunicorn", "--bind=127.0.0.1:{port}", "--threads=8"],
-        *["--workers=2", "--preload", "served:app"],
-    ],
-    "uwsgi": [
-        *["{scripts}/pyuwsgi", "--http-socket=127.0.0.1:{port}", "--module=served:app"],
-        *["--master", "--processes=2", "--threads=8", "--enable-threads"],
-        *["--die-on-term", "--need-app"],
-    ],
-}
 PORTAL = "async_parallel portal"
 # What a log says of errors, and of connections that nobody closed.
 LEFTOVERS = (
@@ -61,80 +27,6 @@ LEFTOVERS = (
     "was not closed",
     "was never awaited",
 )
-
-
-class Server:
-    """A server process of ours, and a client for it."""
-
-    def __init__(self, command: list[str], database: str, log: Path) -> None:
-        self.port = free_port()
-        filled = [part.format(port=self.port, scripts=SCRIPTS) for part in command]
-        if filled[0].startswith("-"):
-            filled.insert(0, sys.executable)
-        self._log = log
-        environment = {
-            **os.environ,
-            "TEST_DATABASE": database,
-            "PYTHONPATH": PYTHONPATH,
-            "PYTHONWARNINGS": "default",
-        }
-        environment.pop("PYTHONSAFEPATH", None)
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                filled, env=environment, stdout=output, stderr=output, cwd=SUPPORT
-            )
-        self.client = connect(self.port)
-
-    @property
-    def log(self) -> str:
-        """What the server has printed."""
-        return self._log.read_text()
-
-    def wait_until_it_listens(self) -> None:
-        """Wait until the port is open, or the server has given up."""
-        for _ in range(300):
-            if self.process.poll() is not None:
-                break
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            time.sleep(0.05)
-        pytest.fail(f"the server did not start:\n{self.log}")
-
-    def get(self, path: str, **options: Any) -> dict[str, Any]:
-        """The JSON that a path answers with."""
-        response = self.client.get(path, **options)
-        assert response.status_code == 200, f"{response.text}\n{self.log}"
-        answer: dict[str, Any] = response.json()
-        return answer
-
-    def stop(self) -> int:
-        """Ask it to end as a service manager would, and return its status."""
-        self.client.close()
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            pytest.fail(f"the server did not end:\n{self.log}")
-
-
-def connect(port: int) -> httpx.Client:
-    """A client that keeps no connection: some servers close them without a word."""
-    return httpx.Client(
-        base_url=f"http://127.0.0.1:{port}",
-        timeout=30,
-        headers={"Connection": "close"},
-    )
-
-
-def free_port() -> int:
-    """A port of this machine that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture
@@ -256,44 +148,7 @@ def test_a_sync_view_behind_nginx_and_uwsgi(
     """The deployment of those who stay: nginx, the uwsgi protocol, sync views."""
     command = [part.replace("--http-socket", "--socket") for part in WSGI["uwsgi"]]
     server = serve(command, postgres)
-    port = free_port()
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        f"""
-        daemon off;
-        pid {tmp_path}/nginx.pid;
-        error_log stderr;
-        events {{}}
-        http {{
-            access_log off;
-            client_body_temp_path {tmp_path}/body;
-            uwsgi_temp_path {tmp_path}/uwsgi;
-            proxy_temp_path {tmp_path}/proxy;
-            fastcgi_temp_path {tmp_path}/fastcgi;
-            scgi_temp_path {tmp_path}/scgi;
-            server {{
-                listen 127.0.0.1:{port};
-                location / {{
-                    uwsgi_param QUERY_STRING $query_string;
-                    uwsgi_param REQUEST_METHOD $request_method;
-                    uwsgi_param CONTENT_TYPE $content_type;
-                    uwsgi_param CONTENT_LENGTH $content_length;
-                    uwsgi_param REQUEST_URI $request_uri;
-                    uwsgi_param PATH_INFO $document_uri;
-                    uwsgi_param SERVER_PROTOCOL $server_protocol;
-                    uwsgi_param SERVER_NAME $server_name;
-                    uwsgi_param SERVER_PORT $server_port;
-                    uwsgi_param REMOTE_ADDR $remote_addr;
-                    uwsgi_pass 127.0.0.1:{server.port};
-                }}
-            }}
-        }}
-        """
-    )
-    nginx = subprocess.Popen(
-        ["nginx", "-c", str(config), "-e", str(tmp_path / "nginx.log")],
-        stderr=subprocess.DEVNULL,
-    )
+    nginx, port = start_nginx(tmp_path, server.port)
     try:
         server.client.close()
         server.port = port

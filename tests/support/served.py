@@ -46,6 +46,18 @@ def sync_view() -> dict[str, Any]:
     return {"rows": len(run_in_parallel(QUERIES)), **who()}
 
 
+@app.get("/sleep/<int:queries>")
+async def sleep(queries: int) -> dict[str, Any]:
+    """As many queries of 100 ms, on PostgreSQL."""
+    return {"rows": len(await gather_queries([text("SELECT pg_sleep(0.1)")] * queries))}
+
+
+@app.get("/sleep-sync/<int:queries>")
+def sleep_sync(queries: int) -> dict[str, Any]:
+    """The same in a synchronous view."""
+    return {"rows": len(run_in_parallel([text("SELECT pg_sleep(0.1)")] * queries))}
+
+
 @app.get("/together")
 async def together() -> dict[str, Any]:
     """Five queries that end only if they run at once."""
