@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ._engine import check_url
 from ._gather import LANE_TIMEOUT, MAX_CONNECTIONS, QueryGatherer, check_positive
+from ._sources import isa
 from .errors import (
     BindNotFoundError,
     ConfigurationError,
@@ -108,12 +109,12 @@ def find_binds(app: Any) -> dict[str, Any]:
 
 def _configured(config: Any) -> dict[str, Any]:
     given: Any = config.get(f"{_PREFIX}BINDS") or {}
-    if not isinstance(given, Mapping):
+    if not isa(given, Mapping):
         raise ConfigurationError(
             f"{_PREFIX}BINDS must be a mapping of name to URL, not"
             f" {type(given).__name__}. For one database set {_PREFIX}DATABASE_URI."
         )
-    binds: dict[str, Any] = dict(given)
+    binds: dict[str, Any] = {**given}
     if config.get(f"{_PREFIX}DATABASE_URI"):
         binds[DEFAULT] = config[f"{_PREFIX}DATABASE_URI"]
     return binds

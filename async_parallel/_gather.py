@@ -14,6 +14,7 @@ from ._engine import backend_of, make_engine, pool_limit
 from ._home_loop import HomeLoop
 from ._runner import Runner
 from ._sessions import Sessions
+from ._sources import isa
 from .errors import GathererClosedError
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ def check_positive(**limits: float | None) -> None:
         ValueError: One of ``limits`` is neither ``None`` nor greater than 0.
     """
     for name, value in limits.items():
-        if value is not None and not (isinstance(value, (int, float)) and value > 0):
+        if value is not None and not (isa(value, (int, float)) and value > 0):
             raise ValueError(
                 f"{name} must be a number greater than 0, and it is {value!r}."
                 f" Leave {name} out for no limit of your own."

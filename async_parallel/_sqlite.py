@@ -69,7 +69,7 @@ async def connect(database: str, **options: Any) -> aiosqlite.Connection:
     connection = Connection(connector, _FETCHED_AT_ONCE)
     # As SQLAlchemy does where it connects itself: a connection that nobody closes must
     # not keep the interpreter from exiting.
-    connection._thread.daemon = True  # noqa: SLF001
+    connection._thread.daemon = True  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     connecting = asyncio.ensure_future(connection)
     try:
         return await wait_for_end(connecting)

@@ -166,7 +166,7 @@ class AsyncParallel:
 
 @overload
 async def gather_queries(
-    queries: Mapping[K, Any], /, **options: Unpack[_Options]
+    queries: Mapping[K, object], /, **options: Unpack[_Options]
 ) -> dict[K, Any]: ...
 @overload
 async def gather_queries(
@@ -230,7 +230,7 @@ async def gather_queries(
 
 @overload
 def run_in_parallel(  # pyright: ignore[reportOverlappingOverload]
-    queries: Mapping[K, Any], /, **options: Unpack[_Options]
+    queries: Mapping[K, object], /, **options: Unpack[_Options]
 ) -> dict[K, Any]: ...
 @overload
 def run_in_parallel(

