@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm.base import LoaderCallableStatus
@@ -23,60 +24,59 @@ def guard(session: Session, query: Query[Any]) -> None:
 
     An entity that is attached to another session loads as ever.
     """
+    guards: dict[type, _Guards] = {}
     for state in session.identity_map.all_states():
+        class_ = state.class_
+        if class_ not in guards:
+            guards[class_] = _Guards(query)
+        own = state.__dict__.get("callables")
+        if own:
+            guards[class_].update(own)
         # Where the ORM looks for what loads an attribute of one instance, before it
-        # asks the class. https://github.com/sqlalchemy/sqlalchemy: orm/attributes.py
-        state.callables = _Guards(query, state.callables)
+        # asks the class: attributes.AttributeImpl._fire_loader_callables().
+        state.callables = guards[class_]
 
 
 class _Guards(dict[str, Any]):
-    """A loader for every attribute of one instance; holds those that it had."""
+    """A loader for every attribute of the instances of one class.
 
-    def __init__(self, query: Query[Any], loaders: dict[str, Any]) -> None:
-        super().__init__(
-            (key, _Guard(query, key, loader)) for key, loader in loaders.items()
-        )
+    Holds the loaders that single instances had, for deferred columns. They load the
+    attribute of any instance, so all may share them, and none takes one away.
+    """
+
+    def __init__(self, query: Query[Any]) -> None:
+        super().__init__()
         self._query = query
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A pickled entity leaves its query behind.
-        return dict, ({key: guard.loader for key, guard in self.items()},)
 
     def __contains__(self, key: object) -> bool:
         return True
 
-    def __missing__(self, key: str) -> _Guard:
-        return _Guard(self._query, key, None)
+    def __getitem__(self, key: str) -> Callable[..., Any]:
+        return functools.partial(self._load, key)
 
     def __delitem__(self, key: str) -> None:
-        self.pop(key, None)
+        """Keep it: others may need it."""
 
+    def pop(self, key: str, default: Any = None) -> Any:  # noqa: ARG002
+        """Keep it: others may need it."""
+        return default
 
-class _Guard:
-    """Loads one attribute, or says why it cannot."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickled entity leaves its query behind.
+        return dict, (dict(self.items()),)
 
-    def __init__(
-        self, query: Query[Any], key: str, loader: Callable[..., Any] | None
-    ) -> None:
-        self._query = query
-        self._key = key
-        self.loader = loader
-
-    def __call__(self, state: InstanceState[Any], passive: PassiveFlag) -> Any:
-        loader: Any = self.loader or state.manager[self._key].impl.callable_
+    def _load(self, key: str, state: InstanceState[Any], passive: PassiveFlag) -> Any:
+        loader: Any = self.get(key) or state.manager[key].impl.callable_
         if loader is None:
             return LoaderCallableStatus.ATTR_EMPTY
         try:
             return loader(state, passive)
         except DetachedInstanceError as error:
             entity = state.class_.__name__
-            option = "selectinload" if self._is_relationship(state) else "undefer"
+            option = "selectinload" if key in state.mapper.relationships else "undefer"
             raise DetachedAttributeError(
                 entity,
-                self._key,
+                key,
                 repr(self._query.label),
-                f"add .options({option}({entity}.{self._key})) to the query",
+                f"add .options({option}({entity}.{key})) to the query",
             ) from error
-
-    def _is_relationship(self, state: InstanceState[Any]) -> bool:
-        return self._key in state.mapper.relationships
