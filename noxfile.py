@@ -19,25 +19,39 @@ LOWEST_SQLALCHEMY = "2.0.56"
 
 
 def find_pythons() -> list[str]:
-    """Each supported Python of this machine that really starts, oldest first."""
-    return [found for version in SUPPORTED if (found := find_python(version))]
+    """The supported versions of Python that this machine has, oldest first.
+
+    Where one is found, is added to the path, so that a session can find it by version.
+    """
+    found = {version: find_python(version) for version in SUPPORTED}
+    directories = [str(path.parent) for path in found.values() if path is not None]
+    os.environ["PATH"] = os.pathsep.join([*directories, os.environ["PATH"]])
+    return [version for version, path in found.items() if path is not None]
 
 
-def find_python(version: str) -> str | None:
-    """A Python of this version: the running one, one on the path, or one of pyenv."""
+def find_python(version: str) -> Path | None:
+    """A Python of this version that starts: the running one, on the path, of pyenv."""
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
-        return sys.executable
+        base = Path(sys.base_prefix) / "bin" / f"python{version}"
+        return base if base.exists() else Path(sys.executable)
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     on_path = shutil.which(f"python{version}")
     for candidate in [
-        *([on_path] if on_path else []),
-        *map(str, sorted(root.glob(f"versions/{version}.*/bin/python"))),
+        *([Path(on_path)] if on_path else []),
+        *sorted(root.glob(f"versions/{version}.*/bin/python{version}")),
     ]:
         # A shim may be on the path without the version that it stands for.
-        probe = [candidate, "-c", "import ensurepip, ssl, sqlite3"]
+        probe = [str(candidate), "-c", "import ensurepip, ssl, sqlite3"]
         if not subprocess.run(probe, capture_output=True, check=False).returncode:  # noqa: S603
             return candidate
     return None
+
+
+PYTHONS = find_pythons()
+if not PYTHONS:
+    raise SystemExit(
+        f"None of the supported Pythons was found: {', '.join(SUPPORTED)}."
+    )
 
 
 def install(session: nox.Session, *groups: str, sqlalchemy: str = "newest") -> None:
@@ -60,14 +74,14 @@ def run_tests(session: nox.Session, *command: str) -> None:
     )
 
 
-@nox.session(python=find_pythons())
+@nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests on each Python found, with the newest SQLAlchemy."""
     install(session, "tests")
     run_tests(session, "python")
 
 
-@nox.session(python=find_pythons()[:1])
+@nox.session(python=PYTHONS[:1])
 def tests_lowest(session: nox.Session) -> None:
     """Run the tests on the oldest Python found, with the lowest SQLAlchemy."""
     install(session, "tests", sqlalchemy="lowest")

@@ -55,9 +55,12 @@ class GatherCall:
         """
         given, keys, arrange = _unpack(arguments)
         labels = [None] * len(given) if keys is None else [str(key) for key in keys]
+        queries: list[Query[Any]] = []
         try:
-            queries = list(map(as_query, given, labels))
-        except QueryTypeError:
+            for query, label in zip(given, labels, strict=True):
+                queries.append(as_query(query, label))
+        except QueryTypeError as error:
+            error.add_note(f"async_parallel: query {len(queries) + 1} of {len(given)}")
             for coroutine in filter(inspect.iscoroutine, given):
                 coroutine.close()  # else Python warns that it was never awaited
             raise

@@ -209,10 +209,9 @@ def async_url(url: str | URL) -> URL:
     wanted = _ASYNC_DRIVERS.get(backend)
     if wanted is None or driver not in {"", wanted, *_SYNC_DRIVERS[backend]}:
         raise _unsupported(url)
-    url = url.set(drivername=f"{backend}+{wanted}")
     if backend == "sqlite":
         _refuse_private_memory(url)
-    return url
+    return url.set(drivername=f"{backend}+{wanted}")
 
 
 def _refuse_private_memory(url: URL) -> None:

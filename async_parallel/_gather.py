@@ -293,5 +293,5 @@ def check_positive(**limits: float | None) -> None:
         if value is not None and not (isa(value, (int, float)) and value > 0):
             raise ValueError(
                 f"{name} must be a number greater than 0, and it is {value!r}."
-                f" Leave {name} out for no limit of your own."
+                f" Leave {name} out to get its default."
             )

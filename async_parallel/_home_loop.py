@@ -139,10 +139,8 @@ class HomeLoop:
         if _running_loop() is not None:
             if not in_greenlet():
                 raise HomeLoopError(
-                    "This blocks, and it was called in a coroutine: the event loop"
-                    " could do nothing else, not even answer it. In async code"
-                    " write 'await gather_queries(...)' instead of"
-                    " 'run_in_parallel(...)'."
+                    "run_in_parallel() would block the event loop, so it cannot be"
+                    " called in async code. Write 'await gather_queries(...)'."
                 )
             task = asyncio.get_running_loop().create_task(
                 self.carry(function, *args), context=context

@@ -157,7 +157,11 @@ class Lane:
         if connection is not None and connection.invalidated:
             self._disconnect()
         if self._connection is None:
-            self._connection = self._sessions.connect()
+            try:
+                self._connection = self._sessions.connect()
+            except Exception as error:
+                error.add_note(f"async_parallel: connecting to {self._sessions.shown}")
+                raise
         return self._connection
 
     def _disconnect(self) -> None:

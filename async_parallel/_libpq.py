@@ -76,7 +76,7 @@ def shown(url: URL) -> str:
         name: "***" if "password" in name else value
         for name, value in url.query.items()
     }
-    return url.set(query=query).render_as_string()
+    return url.set(query=query).render_as_string().replace("%3Amemory%3A", ":memory:")
 
 
 def asyncpg_connect_args(

@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 from sqlalchemy.util import await_only
 
 from ._detached import guard
+from ._libpq import shown
 from ._sources import Kind
+from .errors import ReadOnlyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -66,6 +68,11 @@ class Sessions:
         # The facade is made only for who would see it: an async function, or a
         # subclass that does something when it is made.
         self._facade_is_plain = self._class.__init__ is AsyncSession.__init__
+
+    @property
+    def shown(self) -> str:
+        """The database's URL for a message, without its passwords."""
+        return shown(self._engine.url)
 
     def connect(self) -> Connection:
         """Take a connection from the pool: in AUTOCOMMIT, and refusing writes."""
@@ -155,6 +162,8 @@ class Sessions:
             value = call(job, facade or session)
             if not job.batch.read_only:
                 session.commit()
+            elif _has_changes(session):
+                raise ReadOnlyError(job.label)
             guard(session, job.query)
             return value
         finally:
@@ -205,6 +214,13 @@ class Sessions:
     def _set(connection: Connection, sql: str) -> None:
         connection.exec_driver_sql(sql)
         connection.rollback()  # ends what SQLAlchemy began; nothing is sent
+
+
+def _has_changes(session: orm.Session) -> bool:
+    """Whether a flush would write; what nobody flushes would be lost in silence."""
+    if session.new or session.deleted:
+        return True
+    return any(session.is_modified(entity) for entity in session.dirty)
 
 
 class _NestedSessions(Sessions):

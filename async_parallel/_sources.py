@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 _SESSIONS = (orm.Session, orm.scoped_session, AsyncSession, async_scoped_session)
 _RESULTS = (Result, FilterResult)  # the latter: scalars(), mappings(), async ones
 _SHOWN = 60
+_STATEMENT = (
+    "pass a statement such as select(User), or a function; where it is the result of a"
+    " query, drop the ()"
+)
+_EXECUTED = (
+    "it is the result of a query that was already executed, so drop the ():"
+    " db.session.query(User).all"
+)
 
 # isinstance() that does not narrow: a generic would become one of unknown arguments.
 isa: Callable[[object, Any], bool] = isinstance
@@ -119,7 +127,8 @@ def _legacy(method: Callable[..., Any]) -> Callable[[orm.Session], Any]:
     def run(session: orm.Session) -> Any:
         return getattr(query.with_session(session), name)(*args, **keywords)
 
-    run.__name__ = run.__qualname__ = f"Query.{name}"
+    entities = [str(column["name"]) for column in query.column_descriptions]
+    run.__name__ = run.__qualname__ = f"query({', '.join(entities)}).{name}"
     return run
 
 
@@ -132,7 +141,7 @@ def check_returned(value: Any, label: str) -> None:
     """
     if isa(value, CoroutineType):
         value.close()
-        remedy = "it returned a coroutine: make it async def, so that it is awaited"
+        remedy = "it returned a coroutine: write 'return await ...' in an async def"
     elif isa(value, _RESULTS):
         remedy = (
             "it returned an open Result, and its session is closed: return result.all()"
@@ -147,10 +156,7 @@ def check_returned(value: Any, label: str) -> None:
 
 
 def _refusal(given: Any) -> QueryTypeError:
-    what, remedy = (
-        name_of(given),
-        "pass a statement such as select(User), or a function",
-    )
+    what, remedy = name_of(given), _STATEMENT
     if isa(given, str):
         remedy = f"wrap it in text(): text({_shorten(given)!r})"
     elif isa(given, CoroutineType):
@@ -162,19 +168,17 @@ def _refusal(given: Any) -> QueryTypeError:
     elif isa(given, _RESULTS):
         remedy = "the statement was already executed: pass the statement itself"
     elif isa(given, (list, tuple)):
-        what = f"A {type(given).__name__} of {len(given)} objects"
-        remedy = (
-            "the query was already executed, so drop the (): db.session.query(User).all"
-        )
+        what, remedy = f"A {type(given).__name__} among the queries", _EXECUTED
+        if any(
+            isa(item, (Executable, LegacyQuery)) or callable(item) for item in given
+        ):
+            remedy = "give its queries one by one: gather_queries(*queries)"
     elif isa(given, _SESSIONS):
         remedy = "pass a statement, or a function that takes the query's own session"
     elif _is_selectable(given):
         remedy = f"write select({_shorten(_entity_name(given))})"
     elif given is None or sa.inspect(given.__class__, raiseerr=False) is not None:
-        remedy = (
-            "it is the result of a query that was already executed, so drop the ():"
-            " db.session.query(User).first"
-        )
+        remedy = _EXECUTED
     return QueryTypeError(given, what, remedy)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
@@ -63,9 +64,22 @@ async def _one_millisecond() -> None:
         await asyncio.sleep(0.001)
 
 
+def _open(database: str, **options: Any) -> sqlite3.Connection:
+    # SQLite would make an empty file, which hides a wrong path from who only reads.
+    if not options.get("uri") and not Path(database).exists():
+        raise sqlite3.OperationalError(
+            f"unable to open database file: there is no {Path(database).absolute()}"
+        )
+    connection: sqlite3.Connection = sqlite3.connect(database, **options)
+    return connection
+
+
 async def connect(database: str, **options: Any) -> aiosqlite.Connection:
-    """Connect as ``aiosqlite.connect`` does; leave nothing behind when cancelled."""
-    connector = functools.partial(sqlite3.connect, database, **options)
+    """Connect as ``aiosqlite.connect`` does; leave nothing behind when cancelled.
+
+    Unlike that, refuse a file that does not exist.
+    """
+    connector = functools.partial(_open, database, **options)
     connection = Connection(connector, _FETCHED_AT_ONCE)
     # As SQLAlchemy does where it connects itself: a connection that nobody closes must
     # not keep the interpreter from exiting.

@@ -344,8 +344,11 @@ async def test_a_database_that_cannot_be_reached_raises_the_drivers_error(
 
     gatherer = make_gatherer(make_url(postgres).set(**change))
     for _ in range(2):
-        with pytest.raises((OSError, DBAPIError), match=message):
+        with pytest.raises((OSError, DBAPIError), match=message) as caught:
             await gatherer.gather([select(User.id)] * 5)
+        assert caught.value.__notes__[0].startswith(
+            "async_parallel: connecting to post"
+        )
 
 
 async def test_a_lost_connection_costs_no_statement(

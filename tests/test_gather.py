@@ -28,6 +28,7 @@ from async_parallel.instrumentation import record_gathers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -324,6 +325,46 @@ async def test_a_write_is_refused_and_the_table_is_unchanged(
     assert await gatherer.gather(user_id(1)) == ([1],)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda s: s.add(User(id=99, name="new")), id="new"),
+        pytest.param(lambda s: setattr(s.get(User, 1), "name", "x"), id="changed"),
+        pytest.param(lambda s: s.delete(s.get(User, 1)), id="deleted"),
+    ],
+)
+async def test_a_change_that_nobody_flushes_is_refused_too(
+    change: Callable[[Session], None], gatherer: QueryGatherer
+) -> None:
+    """It would be lost in silence, because a read-only query is rolled back."""
+    with pytest.raises(ReadOnlyError):
+        await gatherer.gather(change)
+
+
+async def test_setting_an_attribute_to_what_it_was_is_no_write(
+    gatherer: QueryGatherer,
+) -> None:
+    """Only what a flush would write is refused."""
+
+    def touch(session: Session) -> str:
+        user = session.get_one(User, 1)
+        user.name = "user 1"
+        return user.name
+
+    assert await gatherer.gather(touch) == ("user 1",)
+
+
+async def test_a_sqlite_file_that_is_missing_is_named_and_not_made(
+    tmp_path: Path, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """An empty database in the wrong place would hide the mistake."""
+    path = tmp_path / "wrong.sqlite3"
+    gatherer = make_gatherer(f"sqlite:///{path}")
+    with pytest.raises(DBAPIError, match=f"there is no {path}"):
+        await gatherer.gather(user_id(1))
+    assert not path.exists()
+
+
 async def test_a_function_cannot_write_by_its_own_commit(
     database: str, gatherer: QueryGatherer
 ) -> None:
@@ -427,7 +468,8 @@ async def test_a_read_only_function_sees_one_state_on_sqlite(
 ) -> None:
     """Two selects of one function see one state, though sqlite3 begins nothing."""
     gatherer = make_gatherer(sqlite)
-    with create_engine(sqlite).connect() as outside:
+    engine = create_engine(sqlite)
+    with engine.connect() as outside:
         outside.execute(text("PRAGMA journal_mode=WAL"))
 
         def read_twice(session: Session) -> tuple[Any, Any]:
@@ -437,7 +479,7 @@ async def test_a_read_only_function_sees_one_state_on_sqlite(
             return before, session.scalar(select(func.count(User.id)))
 
         assert await gatherer.gather(read_twice) == ((3, 3),)
-        outside.engine.dispose()
+    engine.dispose()
 
 
 async def test_a_nested_gather_runs_on_its_own_querys_connection(

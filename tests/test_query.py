@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -269,9 +270,9 @@ class AsyncReport:
         (Query(functools.partial(named)), "named"),
         (Query(Report()), "Report"),
         (Query(functools.partial(AsyncReport())), "AsyncReport"),
-        (Query(Session().query(User)), "Query.all"),
-        (Query(Session().query(User).count), "Query.count"),
-        (Query(functools.partial(Session().query(User).get, 1)), "Query.get"),
+        (Query(Session().query(User)), "query(User).all"),
+        (Query(Session().query(User).count), "query(User).count"),
+        (Query(functools.partial(Session().query(User).get, 1)), "query(User).get"),
         (Query(named, label="mine"), "mine"),
         (scalars(select(User.id), label="ids"), "ids"),
     ],
@@ -537,15 +538,21 @@ def _future() -> asyncio.Future[None]:
 
 def _result() -> object:
     engine = sa.create_engine("sqlite://")
-    with engine.connect() as connection:
-        return connection.execute(text("SELECT 1")).freeze()()
+    try:
+        with engine.connect() as connection:
+            return connection.execute(text("SELECT 1")).freeze()()
+    finally:
+        engine.dispose()
 
 
 def _async_session() -> AsyncSession:
     return AsyncSession(create_async_engine("sqlite+aiosqlite://"))
 
 
-STATEMENT = "pass a statement such as select(User), or a function"
+STATEMENT = (
+    "pass a statement such as select(User), or a function; where it is the result of a"
+    " query, drop the ()"
+)
 NOT_CALLED = "pass the function itself, without calling it, or the statement"
 NO_SESSION = "pass a statement, or a function that takes the query's own session"
 NO_METHOD = (
@@ -553,11 +560,11 @@ NO_METHOD = (
     " function that takes the query's own session"
 )
 EXECUTED = "the statement was already executed: pass the statement itself"
-DROP_ALL = "the query was already executed, so drop the (): db.session.query(User).all"
-DROP_FIRST = (
+DROP_ALL = (
     "it is the result of a query that was already executed, so drop the ():"
-    " db.session.query(User).first"
+    " db.session.query(User).all"
 )
+DROP_FIRST = DROP_ALL
 RETURN_LIST = "the session is closed when a query ends, so return a list"
 ONE_ARGUMENT = (
     "it cannot be called with a session as its one argument ({}); write def f(session):"
@@ -585,8 +592,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         "Future <Future cancelled>",
         "pass the function or the statement, not what awaits it",
     ),
-    "tuple of entities": (lambda: (User(), User()), "A tuple of 2 objects", DROP_ALL),
-    "list of entities": (lambda: [User(), User()], "A list of 2 objects", DROP_ALL),
+    "tuple of entities": (
+        lambda: (User(), User()),
+        "A tuple among the queries",
+        DROP_ALL,
+    ),
+    "list of entities": (
+        lambda: [User(), User()],
+        "A list among the queries",
+        DROP_ALL,
+    ),
     "entity": (User, "User <shop.User object", DROP_FIRST),
     "None": (lambda: None, "NoneType None", DROP_FIRST),
     "number": (lambda: 3, "int 3", STATEMENT),
@@ -649,7 +664,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "function of a keyword": (
         lambda: _keyword_argument,
         "_keyword_argument",
-        ONE_ARGUMENT.format("missing a required argument: 'number'"),
+        ONE_ARGUMENT.format(
+            "missing a required argument: 'number'"
+            if sys.version_info < (3, 12)
+            else "missing a required keyword-only argument: 'number'"
+        ),
     ),
 }
 
@@ -731,7 +750,7 @@ RETURNED_RESULT = (
 RETURNED: dict[str, tuple[Callable[[Any], object], str]] = {
     "coroutine": (
         lambda session: coroutine_function(session),  # noqa: PLW0108 - not async itself
-        "it returned a coroutine: make it async def, so that it is awaited",
+        "it returned a coroutine: write 'return await ...' in an async def",
     ),
     "result": (lambda session: session.execute(select(User.id)), RETURNED_RESULT),
     "scalar result": (
@@ -790,7 +809,7 @@ async def test_a_write_is_refused_before_anything_runs(
     gatherer = make_gatherer(sqlite)
     opened = connections_of(gatherer)
     with pytest.raises(
-        ReadOnlyError, match=r"Query w writes.*read_only=False"
+        ReadOnlyError, match=r"Query 'w' writes.*read_only=False"
     ) as caught:
         await gatherer.gather(select(User), Query(WRITES[write], label="w"))
     assert caught.value.query == "w"
@@ -816,3 +835,19 @@ async def test_a_shape_does_not_hide_a_write(
     with pytest.raises(ReadOnlyError):
         await gatherer.gather(shaped(WRITES["insert returning"]))
     assert opened == []
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+async def test_lists_of_queries_among_others_are_refused_with_their_remedy(
+    kind: type, gatherer: QueryGatherer
+) -> None:
+    """Two lists of queries are not taken for results."""
+    with pytest.raises(QueryTypeError, match="give its queries one by one"):
+        await gatherer.gather(kind([sa.select(User)]), kind([sa.select(User)]))
+
+
+async def test_a_refused_query_is_counted(gatherer: QueryGatherer) -> None:
+    """The note says which of the queries it was."""
+    with pytest.raises(QueryTypeError) as caught:
+        await gatherer.gather(sa.select(User), "SELECT 1", sa.select(User))
+    assert caught.value.__notes__ == ["async_parallel: query 2 of 3"]
