@@ -184,9 +184,9 @@ class Batch:
 
     def time_out(self, timeout: float) -> None:
         """Abort with an error that says how far each query had come."""
-        done = [job.label for job in self.jobs if job.finished_at is not None]
-        running = [job.label for job in self._open if job.finished_at is None]
-        waiting = [job.label for job in self._waiting]
+        done = [j.query.label for j in self.jobs if j.finished_at is not None]
+        running = [j.query.label for j in self._open if j.finished_at is None]
+        waiting = [j.query.label for j in self._waiting]
         self.abort(GatherTimeoutError(timeout, done, running, waiting))
 
     async def wait(self) -> None:

@@ -77,6 +77,6 @@ class _Guards(dict[str, Any]):
             raise DetachedAttributeError(
                 entity,
                 key,
-                repr(self._query.label),
+                self._query.label,
                 f"add .options({option}({entity}.{key})) to the query",
             ) from error

@@ -175,7 +175,7 @@ class Lane:
             and isinstance(error, sa_exc.DBAPIError)
             and self._sessions.refused_write(error)
         ):
-            refusal = ReadOnlyError(job.label)
+            refusal = ReadOnlyError(job.query.label)
             refusal.__cause__ = error
             return refusal
         return error

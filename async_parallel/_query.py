@@ -218,7 +218,7 @@ def refuse_writes(queries: Iterable[Query[Any]]) -> None:
     """
     for query in queries:
         if query.writes:
-            raise ReadOnlyError(repr(query.label))
+            raise ReadOnlyError(query.label)
 
 
 def _shaped(

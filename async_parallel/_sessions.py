@@ -163,7 +163,7 @@ class Sessions:
             if not job.batch.read_only:
                 session.commit()
             elif _has_changes(session):
-                raise ReadOnlyError(job.label)
+                raise ReadOnlyError(job.query.label)
             guard(session, job.query)
             return value
         finally:

@@ -75,7 +75,7 @@ class ReadOnlyError(AsyncParallelError, sa_exc.InvalidRequestError):
     def __init__(self, query: str) -> None:
         self.query = query
         super().__init__(
-            f"Query {query} writes, but the gather is read-only, so nothing was"
+            f"Query {query!r} writes, but the gather is read-only, so nothing was"
             " written. Write in a session of your own, or pass read_only=False:"
             " each query is then committed by itself."
         )
@@ -95,7 +95,7 @@ class DetachedAttributeError(AsyncParallelError, orm_exc.DetachedInstanceError):
         self.attribute = attribute
         self.query = query
         super().__init__(
-            f"'{entity}.{attribute}' was not loaded by query {query}, and the results"
+            f"'{entity}.{attribute}' was not loaded by query {query!r}, and the results"
             f" of a gather are detached from their session: {remedy}."
         )
 
@@ -222,4 +222,4 @@ def _count(labels: Sequence[str], state: str, shown: int = 5) -> str:
     if not labels:
         return f"none {state}"
     more = ", …" if len(labels) > shown else ""
-    return f"{len(labels)} {state} ({', '.join(labels[:shown])}{more})"
+    return f"{len(labels)} {state} ({', '.join(map(repr, labels[:shown]))}{more})"

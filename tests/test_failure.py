@@ -183,9 +183,9 @@ async def test_a_timeout_names_what_finished_ran_and_waited(
         )
     error = caught.value
     assert (error.finished, error.running, error.waiting) == (
-        ["'quick'"],
-        ["'slow'"],
-        ["'late'"],
+        ["quick"],
+        ["slow"],
+        ["late"],
     )
     assert isinstance(error, TimeoutError)
     assert await endless.left() == 0

@@ -180,7 +180,7 @@ async def test_an_attribute_that_was_not_loaded_names_query_and_remedy(
     assert (error.entity, error.attribute, error.query) == (
         "User",
         "orders",
-        "'all users'",
+        "all users",
     )
     assert "add .options(selectinload(User.orders)) to the query" in str(error)
     assert isinstance(error, DetachedInstanceError)
