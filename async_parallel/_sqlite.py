@@ -28,6 +28,13 @@ class Connection(aiosqlite.Connection):
     SQLite ignores it when the statement is still in the thread's queue.
     """
 
+    stopped: asyncio.Future[Any] | None = None
+    """Done when the thread has ended; ``None`` before it is told to."""
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        self.stopped = super().stop()
+        return self.stopped
+
     async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         call = _Call(functools.partial(fn, *args, **kwargs))
         try:
@@ -87,7 +94,9 @@ async def connect(database: str, **options: Any) -> aiosqlite.Connection:
     connecting = asyncio.ensure_future(connection)
     try:
         return await wait_for_end(connecting)
-    except asyncio.CancelledError:
+    except BaseException:
         if connecting.exception() is None:
             await connection.close()
+        elif connection.stopped is not None:  # aiosqlite does not wait for it
+            await connection.stopped
         raise
