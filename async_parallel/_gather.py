@@ -212,12 +212,12 @@ class QueryGatherer:
             return_exceptions: As for ``gather``.
             read_only: As for ``gather``.
 
-        Returns:
+        Yields:
             Pairs of label and result, in the order of completion. The label is the
             key of a mapping, else the position in the arguments, from 0.
 
         Raises:
-            QueryTypeError: As ``gather``; so are the others.
+            QueryTypeError: See ``gather``.
             ReadOnlyError: See ``gather``.
             GatherTimeoutError: See ``gather``.
             LaneTimeoutError: See ``gather``.

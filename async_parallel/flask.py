@@ -251,12 +251,12 @@ def run_in_parallel(
     The calling thread waits; the queries run at once on the home loop.
 
     Args:
-        queries: As for ``gather_queries``; so are the others.
-        bind: See ``gather_queries``.
-        max_concurrency: See ``gather_queries``.
-        timeout: See ``gather_queries``.
-        return_exceptions: See ``gather_queries``.
-        read_only: See ``gather_queries``.
+        queries: As for ``gather_queries``.
+        bind: As for ``gather_queries``.
+        max_concurrency: As for ``gather_queries``.
+        timeout: As for ``gather_queries``.
+        return_exceptions: As for ``gather_queries``.
+        read_only: As for ``gather_queries``.
 
     Returns:
         A list for a list, a dict for a mapping, else a tuple; in the order given.
@@ -264,7 +264,7 @@ def run_in_parallel(
     Raises:
         HomeLoopError: Called in async code, where ``await gather_queries(...)``
             belongs; or uwsgi runs without threads.
-        QueryTypeError: As ``gather_queries``; so are the others.
+        QueryTypeError: As for ``gather_queries``, as are its other exceptions.
     """
     gatherer = _gatherer(bind)
     return gatherer.gather_blocking(
