@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 current_job: contextvars.ContextVar[Job] = contextvars.ContextVar("current_job")
 """The query that this code is part of, if it is part of one."""
 
+_NO_CONTEXT = contextvars.Context()
+
 
 class Lane:
     """One connection, and the task and greenlet that run queries on it.
@@ -103,6 +105,9 @@ class Lane:
             job.error = self._explain(job, error)
         finally:
             self._job = self.inner = None
+            # It holds the job in turn, by current_job: a cycle that would keep the
+            # results until the next collection.
+            job.context = _NO_CONTEXT
             while self.task.cancelling():  # the next job was not cancelled
                 self.task.uncancel()
 

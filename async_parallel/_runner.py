@@ -57,6 +57,7 @@ class Runner:
                 timer.cancel()
             if call.reports is not None:
                 call.reports.append(batch.report())
+            batch.jobs = ()  # each of them holds the batch
         return jobs
 
     async def open(self) -> None:
