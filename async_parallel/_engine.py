@@ -57,6 +57,9 @@ class Backend:
     def interrupt(self, connection: Connection) -> None:
         """Stop what runs on the server, where cancelling the task alone does not."""
 
+    def terminate(self, connection: Connection) -> None:
+        """Cut the connection off without a word to the server."""
+
 
 class PostgreSQL(Backend):
     """PostgreSQL by any async driver."""
@@ -79,6 +82,11 @@ class PostgreSQL(Backend):
 
     def refused_write(self, error: DBAPIError) -> bool:
         return getattr(error.orig, "sqlstate", None) == self._READ_ONLY_SQL_TRANSACTION
+
+    def terminate(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if hasattr(driver, "terminate"):  # asyncpg
+            driver.terminate()
 
 
 class SQLite(Backend):

@@ -139,6 +139,11 @@ class Sessions:
         if not connection.closed and not connection.invalidated:
             self._backend.interrupt(connection)
 
+    def terminate(self, connection: Connection) -> None:
+        """Cut ``connection`` off, which ends whatever waits for its server."""
+        if not connection.closed and not connection.invalidated:
+            self._backend.terminate(connection)
+
     def refused_write(self, error: sa_exc.DBAPIError) -> bool:
         """Whether ``error`` says that the database refused to write."""
         return self._backend.refused_write(error)

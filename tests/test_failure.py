@@ -11,7 +11,7 @@ from shop import User
 from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import DBAPIError
 
-from async_parallel import QueryGatherer
+from async_parallel import QueryGatherer, _lane
 from async_parallel.errors import GatherTimeoutError
 
 if TYPE_CHECKING:
@@ -288,6 +288,25 @@ async def test_a_cancel_ends_no_other_gathers_queries(
     first.cancel()
     assert len(await second) == 3
     assert first.cancelled()
+
+
+async def test_a_cancel_that_the_driver_never_answers_ends_with_its_connection(
+    postgres_gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query stuck in asyncpg's ``executemany`` is cut off after a while."""
+    monkeypatch.setattr(_lane, "_CANCEL_GRACE", 0.2)
+
+    async def write_many(session: AsyncSession) -> None:
+        await session.execute(text("CREATE TEMP TABLE many (number int, name text)"))
+        rows = [{"number": number, "name": "x" * 50} for number in range(5000)]
+        while True:
+            await session.execute(
+                text("INSERT INTO many VALUES (:number, :name)"), rows
+            )
+
+    with pytest.raises(GatherTimeoutError):
+        await postgres_gatherer.gather(write_many, read_only=False, timeout=0.3)
+    assert len(await postgres_gatherer.gather([select(User.id)] * 5)) == 5
 
 
 async def test_a_query_that_swallows_its_cancel_ends_all_the_same(
