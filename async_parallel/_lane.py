@@ -28,6 +28,7 @@ _NO_CONTEXT = contextvars.Context()
 # Seconds that a cancelled query has to end. Closing its connection takes SQLAlchemy up
 # to 2 s where the network is cut; a cancel in asyncpg's executemany() never ends.
 _CANCEL_GRACE = 4.0
+_CANCEL_RETRY = 0.01
 
 
 class Lane:
@@ -49,35 +50,63 @@ class Lane:
         self._connection: Connection | None = None
         self.inner: Lanes | None = None
         self._job: Job | None = None
+        self._begun = False
         self._last_resort: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None]
 
     def start(self, job: Job) -> None:
         """Start with ``job``."""
+        self._job = job
         # An empty context: the lane outlives the request that happened to start it.
         self.task = asyncio.get_running_loop().create_task(
             greenlet_spawn(self._run, job),
             name="async_parallel lane",
             context=contextvars.Context(),
         )
+        self.task.add_done_callback(self._ended)
 
     def cancel(self, job: Job) -> None:
         """Cancel ``job`` if it still runs here; only the first call does anything."""
         if job.cancelled or job is not self._job:
             return
         job.cancelled = True
+        if not self._begun:
+            return  # it will see for itself before it does anything
         if self._connection is not None:
             self._sessions.interrupt(self._connection)
-        target = job.task if job.task is not None and not job.task.done() else self.task
-        if not target.cancelling():  # else the loop is being shut down
-            target.cancel()
-        self._last_resort = asyncio.get_running_loop().call_later(
-            _CANCEL_GRACE, self._terminate, job
-        )
+        loop = asyncio.get_running_loop()
+        self._last_resort = loop.call_later(_CANCEL_GRACE, self._terminate, job)
+        self._deliver_cancel(job)
+
+    def _deliver_cancel(self, job: Job) -> None:
+        if job is not self._job:
+            return
+        if job.task is None or job.task.done():
+            if not self.task.cancelling():  # else the loop is being shut down
+                self.task.cancel()
+        elif not job.task.cancelling():
+            job.task.cancel()
+        else:
+            # A timeout of its own is cancelling it right now, and a second cancel
+            # inside the driver would leave a query running; it is its turn next.
+            asyncio.get_running_loop().call_later(
+                _CANCEL_RETRY, self._deliver_cancel, job
+            )
 
     def _terminate(self, job: Job) -> None:
         if job is self._job and self._connection is not None:
             self._sessions.terminate(self._connection)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """See to a job whose lane was cancelled before it began."""
+        job, self._job = self._job, None
+        if job is not None:
+            job.error = asyncio.CancelledError()
+            self.lanes.discard(self)
+            job.batch.record(job)
+            job.batch.leave(job)
+        if not task.cancelled():
+            task.result()  # a defect of ours goes to the loop's exception handler
 
     def runs(self, job: Job | None) -> bool:
         """Whether ``job`` is what the lane runs now."""
@@ -110,7 +139,7 @@ class Lane:
                 self.lanes.discard(self)
 
     def _serve(self, job: Job) -> None:
-        self._job = job
+        self._job, self._begun = job, True
         try:
             job.value = job.context.run(self._attempt, job)
         except BaseException as error:  # noqa: BLE001 - goes to the caller, all of it
@@ -127,6 +156,8 @@ class Lane:
                 self.task.uncancel()
 
     def _attempt(self, job: Job) -> Any:
+        if job.cancelled:  # before the lane began
+            raise asyncio.CancelledError
         current_job.set(job)
         try:
             return self._execute(job)

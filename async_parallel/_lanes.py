@@ -81,6 +81,7 @@ class Lanes:
     @property
     def idle(self) -> bool:
         """Whether no query waits that may run now."""
+        self._drop_aborted()
         return not self._queue
 
     def enqueue(self, batch: Batch) -> None:
@@ -96,18 +97,16 @@ class Lanes:
 
     def take(self, lane: Lane) -> Job | None:
         """The job whose turn it is, now that of ``lane``; ``None`` if none waits."""
-        while self._queue:
-            batch = self._queue.popleft()
-            if not batch.ready:  # aborted since
-                batch.queued = False
-                continue
-            job = batch.take()
-            job.lane = lane
-            batch.queued = batch.ready
-            if batch.queued:
-                self._queue.append(batch)
-            return job
-        return None
+        self._drop_aborted()
+        if not self._queue:
+            return None
+        batch = self._queue.popleft()
+        job = batch.take()
+        job.lane = lane
+        batch.queued = batch.ready
+        if batch.queued:
+            self._queue.append(batch)
+        return job
 
     def discard(self, lane: Lane) -> None:
         """Forget a lane that has ended."""
@@ -120,6 +119,10 @@ class Lanes:
         for timer in (self._growth, self._watch):
             if timer is not None:
                 timer.cancel()
+
+    def _drop_aborted(self) -> None:
+        while self._queue and not self._queue[0].ready:
+            self._queue.popleft().queued = False
 
     def _add_lane(self) -> None:
         lane = Lane(self, number=self._started + 1)

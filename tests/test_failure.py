@@ -6,18 +6,21 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from shop import User
 from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from async_parallel import QueryGatherer, _lane
+from async_parallel._sessions import Sessions
 from async_parallel.errors import GatherTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
@@ -308,6 +311,86 @@ async def test_a_cancel_that_the_driver_never_answers_ends_with_its_connection(
     with pytest.raises(GatherTimeoutError):
         await postgres_gatherer.gather(write_many, read_only=False, timeout=0.3)
     assert len(await postgres_gatherer.gather([select(User.id)] * 5)) == 5
+
+
+async def test_a_failure_before_its_siblings_began_stops_them(
+    endless: Endless,
+) -> None:
+    """A query that fails at once, without IO, cancels what has not yet started."""
+    await endless.gatherer.gather([select(User.id)] * 5)  # warm: nothing to wait for
+    with pytest.raises(LookupError):
+        await endless.gatherer.gather(failing, *[endless.sql] * 4)
+
+
+async def test_a_cancel_waits_for_a_timeout_inside_the_query(
+    gatherer: QueryGatherer,
+) -> None:
+    """A query that a timeout of its own is cancelling gets the gather's cancel next."""
+    cleaning = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def with_timeout(_session: AsyncSession) -> None:
+        try:
+            async with asyncio.timeout(0):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    cleaning.set()
+                    await go_on.wait()
+        except TimeoutError:
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(gatherer.gather(with_timeout))
+    await cleaning.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_gather_that_comes_while_the_last_lane_leaves_is_served(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Giving back a connection of the user's engine takes a moment; nobody is lost."""
+    engine = create_async_engine(sqlite.replace("sqlite:", "sqlite+aiosqlite:"))
+    gatherer = make_gatherer(engine, max_connections=1, lane_timeout=5)
+    late: list[asyncio.Task[Any]] = []
+
+    def give_back(sessions: Sessions, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        late.append(loop.create_task(gatherer.gather(select(User.id))))
+        original(sessions, connection)
+
+    original = Sessions.disconnect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sessions, "disconnect", give_back)
+        holder = asyncio.create_task(gatherer.gather([select(User.id)] * 3))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(gatherer.gather(select(User.id)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await holder
+        patch.undo()
+    assert await asyncio.wait_for(late[0], 4) == ([1, 2, 3],)
+    await asyncio.wait(late)
+    await engine.dispose()
+
+
+def test_a_loop_that_ends_before_a_lane_began_hangs_not(sqlite: str) -> None:
+    """A lane cancelled before its first step still lets go of its query."""
+
+    async def leave() -> None:
+        gatherer = QueryGatherer(sqlite)
+        task = asyncio.create_task(gatherer.gather([select(User.id)] * 3))
+        await asyncio.sleep(0)
+        for other in asyncio.all_tasks() - {asyncio.current_task(), task}:
+            other.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await gatherer.aclose()
+
+    asyncio.run(leave())
 
 
 async def test_a_query_that_swallows_its_cancel_ends_all_the_same(
