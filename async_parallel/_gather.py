@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from ._home_loop import HomeLoop
 from ._runner import Runner
 from ._sessions import Sessions
 from ._sources import isa
+from ._waiting import until_done, wait_for_end
 from .errors import GathererClosedError
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class QueryGatherer:
         )
         self._max_concurrency = max_concurrency
         self._timeout = timeout
+        self._closing: asyncio.Future[None] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -246,8 +247,7 @@ class QueryGatherer:
             await running
         finally:
             running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
+            await until_done(running)
 
     def prepare(self, queries: tuple[Any, ...], **options: Any) -> GatherCall:
         """Check the arguments of a gather, in the context of its caller.
@@ -275,12 +275,14 @@ class QueryGatherer:
             grace: Seconds that running gathers have to finish; then they are
                 cancelled and their callers get a ``GathererClosedError``.
         """
-        if self._closed:
-            return
-        self._closed = True
-        if self._home.loop is not None:
-            closed = GathererClosedError(repr(self))
-            await self._home.carry(self._runner.close, grace, closed)
+        if not self._closed:
+            self._closed = True
+            if self._home.loop is not None:
+                closed = GathererClosedError(repr(self))
+                closing = self._home.carry(self._runner.close, grace, closed)
+                self._closing = asyncio.ensure_future(closing)
+        if self._closing is not None:
+            await wait_for_end(self._closing)
 
 
 def check_positive(**limits: float | None) -> None:

@@ -17,6 +17,7 @@ from ._forks import keep_for_ever, watch
 from ._portal import Portal, refuse_patched_process, refuse_uwsgi_without_threads
 from ._remote import RemoteCall
 from ._serving import restore
+from ._waiting import running_loop
 from .errors import GathererClosedError, HomeLoopError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class HomeLoop:
             HomeLoopError: Called in a coroutine, whose loop it would block.
         """
         context = contextvars.copy_context()
-        if _running_loop() is not None:
+        if running_loop() is not None:
             if not in_greenlet():
                 raise HomeLoopError(
                     "run_in_parallel() would block the event loop, so it cannot be"
@@ -187,10 +188,3 @@ class HomeLoop:
         if was_home is None:
             return []
         return [tenant.abandon() for tenant in list(self._tenants)]
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

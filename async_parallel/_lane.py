@@ -10,6 +10,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from ._detached import guard
+from ._query import has_rows
 from ._sources import Kind, check_returned
 from .errors import ReadOnlyError
 
@@ -123,9 +124,9 @@ class Lane:
     def _run(self, job: Job | None) -> None:
         try:
             while job is not None:
-                self._serve(job)
-                job.batch.record(job)
                 try:
+                    self._serve(job)
+                    job.batch.record(job)
                     # Before the gather learns of it, so that nothing outlives the call.
                     if self.lanes.idle:
                         self._disconnect()
@@ -174,9 +175,12 @@ class Lane:
             return self._sessions.transaction(connection, job, self._call)
         session = self._sessions.open(connection)
         try:
-            result = job.query.fetch(session.execute(job.query.source))
+            result = session.execute(job.query.source)
+            if not has_rows(result):  # SET, PRAGMA, LISTEN: not for the next query
+                self._sessions.spoil(connection)
+            value = job.query.fetch(result)
             guard(session, job.query)
-            return result
+            return value
         finally:
             session.close()
 
@@ -205,7 +209,7 @@ class Lane:
 
     def _connect(self) -> Connection:
         connection = self._connection
-        if connection is not None and connection.invalidated:
+        if connection is not None and self._sessions.unusable(connection):
             self._disconnect()
         if self._connection is None:
             try:

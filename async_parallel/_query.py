@@ -265,14 +265,15 @@ def _items(result: Result[Any]) -> Any:
 
 
 def _default(result: Result[Any]) -> Any:
-    return _items(result).all() if _has_rows(result) else _row_count(result)
+    return _items(result).all() if has_rows(result) else _row_count(result)
 
 
 def _rows_of_text(result: Result[Any]) -> Any:
-    return result.all() if _has_rows(result) else _row_count(result)
+    return result.all() if has_rows(result) else _row_count(result)
 
 
-def _has_rows(result: Result[Any]) -> bool:
+def has_rows(result: Result[Any]) -> bool:
+    """Whether the statement was one that returns rows, be there any or not."""
     # The results of the ORM are no cursor results, and always have rows.
     return not isinstance(result, CursorResult) or result.returns_rows
 

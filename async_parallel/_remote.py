@@ -76,9 +76,12 @@ class RemoteCall(Generic[T]):
         return self.outcome.result()
 
     def _start(self) -> None:
-        self._task = self._loop.create_task(
-            self._function(*self._args), context=self._context
-        )
+        try:
+            coroutine = self._function(*self._args)
+        except BaseException as error:  # noqa: BLE001 - wrong arguments, say
+            self.outcome.set_exception(error)
+            return
+        self._task = self._loop.create_task(coroutine, context=self._context)
         self._task.add_done_callback(self._settle)
 
     def _cancel(self) -> None:

@@ -11,10 +11,16 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ._serving import await_here, is_serving, off_loop
+from ._serving import (
+    await_here,
+    is_serving,
+    off_loop,
+    serve,
+    workers_of_request,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ._home_loop import HomeLoop
 
@@ -35,10 +41,14 @@ def route(app: Any, home: HomeLoop, on_portal: Callable[[], None]) -> None:
         def call(*args: Any, **kwargs: Any) -> Any:
             if is_serving():
                 return await_here(func(*args, **kwargs))
+            coroutine = functools.partial(func, *args, **kwargs)
+            workers = workers_of_request.get(None)
+            if workers is not None:  # a worker's synchronous code calls it: go back
+                return home.block_on(serve, workers, _run, coroutine)
             if not app.config["ASYNC_PARALLEL_SHARED_LOOP"]:
                 return by_flask(func)(*args, **kwargs)
             on_portal()
-            return home.block_on(functools.partial(func, *args, **kwargs))
+            return home.block_on(coroutine)
 
         return call
 
@@ -52,6 +62,10 @@ def route(app: Any, home: HomeLoop, on_portal: Callable[[], None]) -> None:
 
     app.async_to_sync = async_to_sync
     app.ensure_sync = ensure_sync
+
+
+def _run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return await_here(function())
 
 
 def _never_blocks(func: Callable[..., Any]) -> bool:

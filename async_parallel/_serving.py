@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from greenlet import getcurrent, greenlet
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 T = TypeVar("T")
+
+
+workers_of_request: contextvars.ContextVar[Executor] = contextvars.ContextVar(
+    "workers_of_request"
+)
+"""Where the request that this code is part of runs what may block."""
 
 
 class _Serving(greenlet):
@@ -43,6 +49,7 @@ async def serve(workers: Executor, function: Callable[..., T], *args: Any) -> T:
     running = _Serving(function)
     running.workers = workers
     running.gr_context = getcurrent().gr_context
+    workers_of_request.set(workers)
     yielded = running.switch(*args)
     while not running.dead:
         try:
@@ -89,15 +96,29 @@ def off_loop(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
     not. A function that has begun is always waited for: nothing of the request goes
     on beside it.
     """
-    current = getcurrent()
-    if not isinstance(current, _Serving):
+    if not is_serving():
         return function(*args, **kwargs)
     context = contextvars.copy_context()
-    call = functools.partial(function, *args, **kwargs)
     try:
-        return await_here(_in_thread(current.workers, context, call))
+        return off_loop_in(context, function, *args, **kwargs)
     finally:
         restore(context)
+
+
+def off_loop_in(
+    context: contextvars.Context,
+    function: Callable[..., T],
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> T:
+    """Do the same in ``context``, which several calls in a row may share."""
+    current = getcurrent()
+    if not isinstance(current, _Serving):
+        return context.run(function, *args, **kwargs)
+    call = _Outcome(functools.partial(function, *args, **kwargs))
+    await_here(_in_thread(current.workers, context, call))
+    return call.get()
 
 
 def restore(context: contextvars.Context) -> None:
@@ -129,8 +150,28 @@ class _Yielded:
         return (yield self._yielded)
 
 
+class _Outcome(Generic[T]):
+    """What a function returns or raises; a future cannot hold a ``StopIteration``."""
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._values: list[T] = []
+        self._error: BaseException | None = None
+
+    def __call__(self) -> None:
+        try:
+            self._values.append(self._function())
+        except BaseException as error:  # noqa: BLE001 - raised by get()
+            self._error = error
+
+    def get(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._values[0]
+
+
 async def _in_thread(
-    workers: Executor, context: contextvars.Context, call: Callable[[], T]
-) -> T:
+    workers: Executor, context: contextvars.Context, call: Callable[[], None]
+) -> None:
     loop = asyncio.get_running_loop()
-    return await wait_for_end(loop.run_in_executor(workers, context.run, call))
+    await wait_for_end(loop.run_in_executor(workers, context.run, call))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._engine import Backend
 
 _WAS_READ_ONLY = "async_parallel.was_read_only"
+_SPOILED = "async_parallel.spoiled"
 
 
 class Sessions:
@@ -88,8 +89,18 @@ class Sessions:
             raise
         return connection
 
+    def spoil(self, connection: Connection) -> None:
+        """Have ``connection`` closed instead of used again."""
+        connection.info[_SPOILED] = True
+
+    def unusable(self, connection: Connection) -> bool:
+        """Whether no further query may run on ``connection``."""
+        return connection.invalidated or _SPOILED in connection.info
+
     def disconnect(self, connection: Connection) -> None:
-        """Give a connection back as it was taken."""
+        """Give a connection back as it was taken, or close it."""
+        if not connection.invalidated and _SPOILED in connection.info:
+            connection.invalidate()
         try:
             ours = self._owned or connection.invalidated
             if not ours and not self._was_read_only(connection):
@@ -163,6 +174,7 @@ class Sessions:
         if job.query.kind is Kind.ASYNC_FUNCTION:
             facade = self._open_async(connection, **options)
         session = facade.sync_session if facade else self.open(connection, **options)
+        begun = connection.get_transaction()
         try:
             value = call(job, facade or session)
             if not job.batch.read_only:
@@ -172,6 +184,8 @@ class Sessions:
             guard(session, job.query)
             return value
         finally:
+            if job.batch.read_only and begun is not None and not begun.is_active:
+                self.spoil(connection)  # it was committed, with whatever it had SET
             if facade is not None:
                 await_only(facade.close())
             else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.engine import FilterResult, Result
+from sqlalchemy.exc import CompileError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.orm.query import Query as LegacyQuery
@@ -209,7 +210,10 @@ def name_of(given: object) -> str:
 
 def describe(source: Executable | Callable[..., Any]) -> str:
     if isinstance(source, Executable):
-        return _shorten(" ".join(str(source).split()))
+        try:
+            return _shorten(" ".join(str(source).split()))
+        except CompileError:  # of one dialect only, which str() does not know
+            return f"a {type(source).__name__}"
     function = _unwrap(source)
     return str(getattr(function, "__qualname__", None) or type(function).__name__)
 

@@ -32,7 +32,7 @@ class Connection(aiosqlite.Connection):
     """Done when the thread has ended; ``None`` before it is told to."""
 
     def stop(self) -> asyncio.Future[Any] | None:
-        self.stopped = super().stop()
+        self.stopped = super().stop()  # pyright: ignore[reportUnknownMemberType]
         return self.stopped
 
     async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -13,6 +13,12 @@ async def wait_for_end(future: asyncio.Future[T]) -> T:
 
     The cancel is raised after ``future`` has ended.
     """
+    await until_done(future)
+    return future.result()
+
+
+async def until_done(future: asyncio.Future[Any]) -> None:
+    """Wait for ``future``, also when cancelled, and only then raise the cancel."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:
@@ -20,6 +26,14 @@ async def wait_for_end(future: asyncio.Future[T]) -> T:
         except asyncio.CancelledError as error:
             cancelled = cancelled or error
     if cancelled is not None:
-        future.exception()
+        if not future.cancelled():
+            future.exception()  # seen
         raise cancelled
-    return future.result()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs on this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

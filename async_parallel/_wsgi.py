@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import io
 import sys
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.wsgi import ClosingIterator
 
-from ._serving import await_here, is_serving, off_loop
+from ._serving import await_here, is_serving, off_loop_in
+from ._waiting import running_loop
+from .errors import HomeLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
@@ -107,6 +110,12 @@ class Body(io.RawIOBase):
     def _wait(self) -> Message:
         if is_serving():
             return await_here(self._next())
+        if running_loop() is self._loop:
+            raise HomeLoopError(
+                "The request's body has not been read, and here, in a query or a"
+                " task beside the view, waiting for it would block the event loop."
+                " Read it in the view first: data = request.get_json()."
+            )
         # In a worker thread; the request's greenlet waits for it meanwhile.
         return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
 
@@ -145,14 +154,15 @@ class Exchange:
         exists = self._remaining is not None and isinstance(
             iterable, (list, tuple, ClosingIterator)
         )
+        body: Any = iterable if exists else _OffLoop(iterable)
         try:
-            for chunk in iter(iterable) if exists else _off_loop(iterable):
+            for chunk in body:
                 self._write(chunk)
             self._finish()
         finally:
-            close = getattr(iterable, "close", None)
+            close = getattr(body, "close", None)
             if close is not None:
-                close() if exists else off_loop(close)
+                close()
 
     def _start_response(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
@@ -201,13 +211,27 @@ class Exchange:
         )
 
 
-def _off_loop(iterable: Iterable[bytes]) -> Iterator[bytes]:
-    """The items of ``iterable``, each made where making it may block."""
-    iterator = off_loop(iter, iterable)
-    while (chunk := off_loop(_next, iterator)) is not None:
-        yield chunk
+class _OffLoop:
+    """An iterable whose items are made where making them may block.
+
+    All in one context: a generator may end in it what it began in it, as Flask's
+    ``stream_with_context`` does.
+    """
+
+    def __init__(self, iterable: Iterable[bytes]) -> None:
+        self._iterable = iterable
+        self._context = contextvars.copy_context()
+
+    def __iter__(self) -> Iterator[bytes]:
+        iterator = off_loop_in(self._context, iter, self._iterable)
+        while (chunk := off_loop_in(self._context, _next, iterator)) is not None:
+            yield chunk
+
+    def close(self) -> None:
+        close = getattr(self._iterable, "close", None)
+        if close is not None:
+            off_loop_in(self._context, close)
 
 
 def _next(iterator: Iterator[bytes]) -> bytes | None:
-    # A StopIteration cannot be the result of a future.
     return next(iterator, None)

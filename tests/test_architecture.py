@@ -26,7 +26,8 @@ FILES = {
 LAYERS = [
     {"errors", "instrumentation", "_forks", "_waiting"},
     {"_serving", "_sources", "_libpq", "_sqlite", "_portal", "_remote", "_detached"},
-    {"_query", "_engine", "_batch", "_lane", "_sessions", "_wsgi"},
+    {"_query", "_engine"},
+    {"_batch", "_lane", "_sessions", "_wsgi"},
     {"_lanes", "_home_loop", "_calls"},
     {"_runner", "_routing"},
     {"_gather"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 from flask import (
     Flask,
     Response,
+    current_app,
     g,
     redirect,
     render_template_string,
@@ -27,6 +29,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel
 from async_parallel.asgi import ASGIAdapter
+from async_parallel.errors import HomeLoopError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, MutableMapping
@@ -248,6 +251,101 @@ async def test_json_and_forms_are_parsed_in_async_views(
 
     assert (await client.post("/json", json={"a": 1})).json() == {"a": 1}
     assert (await client.post("/form", data={"b": "ü"})).json() == {"b": "ü"}
+
+
+async def test_a_decorated_async_view_reads_the_body(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """Flask's pattern for decorators, ``current_app.ensure_sync(view)``, works."""
+
+    def decorator(view: Any) -> Any:
+        @functools.wraps(view)
+        def wrapper(**values: Any) -> Any:
+            return current_app.ensure_sync(view)(**values)
+
+        return wrapper
+
+    @app.post("/")
+    @decorator
+    async def view() -> Any:
+        await asyncio.sleep(0)
+        return {**request.get_json(), "thread": where()}
+
+    answer = (await client.post("/", json={"a": 1})).json()
+    assert answer == {"a": 1, "thread": where()}
+
+
+@pytest.mark.parametrize("path", ["/query", "/task", "/sync"])
+async def test_reading_the_body_beside_the_view_is_refused(
+    path: str, app: Flask, client: httpx.AsyncClient
+) -> None:
+    """It would block the loop for every request; the error says what to do."""
+
+    def read(_session: Any) -> Any:
+        return request.get_data()
+
+    @app.post("/query")
+    async def query() -> Any:
+        return await gather_queries(read)
+
+    @app.post("/task")
+    async def task() -> Any:
+        async def subtask() -> Any:
+            return request.get_data()
+
+        return await asyncio.create_task(subtask())
+
+    @app.post("/sync")
+    def sync() -> Any:
+        return run_in_parallel(read)
+
+    @app.errorhandler(HomeLoopError)
+    async def handle(error: HomeLoopError) -> str:
+        return str(error)
+
+    assert "Read it in the view first" in (await client.post(path, content=b"x")).text
+
+
+@pytest.mark.parametrize("path", ["/async/1", "/sync/1", "/stop"])
+async def test_errors_of_every_kind_reach_the_handler(
+    path: str, app: Flask, client: httpx.AsyncClient
+) -> None:
+    """Also a view with the wrong arguments, and a StopIteration, which hang not."""
+
+    @app.get("/async/<number>")
+    async def wrong_async() -> str:
+        return ""
+
+    @app.get("/sync/<number>")
+    def wrong_sync() -> str:
+        return ""
+
+    @app.get("/stop")
+    def stop() -> str:
+        return str(next(iter(())))
+
+    @app.errorhandler(Exception)
+    def handle(error: Exception) -> str:
+        return type(error).__name__
+
+    expected = "StopIteration" if path == "/stop" else "TypeError"
+    assert (await client.get(path)).text == expected
+
+
+async def test_a_streamed_response_of_an_async_view_keeps_its_context(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """The generator enters and leaves Flask's contexts in one context variable map."""
+
+    @app.get("/<name>")
+    async def view(name: str) -> Response:
+        def chunks() -> Iterator[str]:
+            for number in range(3):
+                yield f"{request.path}{number}"
+
+        return Response(stream_with_context(chunks()))
+
+    assert (await client.get("/x")).text == "/x0/x1/x2"
 
 
 async def test_a_generator_streams_from_a_worker(

@@ -919,3 +919,18 @@ def test_a_library_that_is_only_imported_is_no_obstacle(
     patched(library, monkeypatch, yes=False)
     with apps.make(sqlite).app_context():
         assert run_in_parallel(COUNT) == (3,)
+
+
+def test_a_view_with_the_wrong_arguments_is_an_error_and_no_hang(
+    sqlite: str, apps: Apps
+) -> None:
+    """On the portal too, what the call of a view raises comes back."""
+    app = apps.make(sqlite)
+
+    @app.get("/<number>")
+    async def view() -> str:
+        return ""
+
+    app.testing = True
+    with pytest.raises(TypeError, match="unexpected keyword argument 'number'"):
+        app.test_client().get("/1")

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from shop import Order, User
-from sqlalchemy import create_engine, event, func, insert, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    create_engine,
+    event,
+    func,
+    insert,
+    select,
+    text,
+)
+from sqlalchemy.exc import DBAPIError, UnsupportedCompilationError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, defer, selectinload
 from sqlalchemy.orm.exc import DetachedInstanceError
 
@@ -363,6 +373,54 @@ async def test_a_sqlite_file_that_is_missing_is_named_and_not_made(
     with pytest.raises(DBAPIError, match=f"there is no {path}"):
         await gatherer.gather(user_id(1))
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(text("SET search_path = pg_catalog"), id="text"),
+        pytest.param(
+            lambda s: (s.execute(text("SET search_path = pg_catalog")), s.commit())[1],
+            id="function",
+        ),
+    ],
+)
+async def test_a_setting_does_not_reach_the_next_query(
+    change: Any, postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """A connection whose session was changed is closed instead of used again."""
+    gatherer = make_gatherer(postgres, max_connections=1)
+    await gatherer.gather(change)
+    (path,) = await gatherer.gather(scalar(text("SHOW search_path")))
+    assert path == '"$user", public'
+
+
+async def test_a_pragma_does_not_make_the_next_query_writable(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Nor does it on SQLite."""
+    gatherer = make_gatherer(sqlite, max_connections=1)
+    await gatherer.gather(text("PRAGMA query_only = 0"))
+    with pytest.raises(ReadOnlyError):
+        await gatherer.gather(text(NEW_USER))
+
+
+async def test_a_statement_without_a_text_of_its_own_can_fail(
+    gatherer: QueryGatherer,
+) -> None:
+    """Its label falls back to its type; the gather ends all the same."""
+
+    class Odd(ColumnElement[int]):
+        inherit_cache = True
+        type = Integer()
+
+    @compiles(Odd, "other")
+    def compile_odd(_element: Any, _compiler: Any, **_options: Any) -> str:
+        return "1"
+
+    with pytest.raises(UnsupportedCompilationError) as caught:
+        await gatherer.gather(select(Odd()))
+    assert caught.value.__notes__ == ["async_parallel: query 1 of 1, 'a Select'"]
 
 
 async def test_a_function_cannot_write_by_its_own_commit(
