@@ -365,7 +365,7 @@ async def test_a_gather_that_comes_while_the_last_lane_leaves_is_served(
     original = Sessions.disconnect
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Sessions, "disconnect", give_back)
-        holder = asyncio.create_task(gatherer.gather([select(User.id)] * 3))
+        holder = asyncio.create_task(gatherer.gather(select(User.id)))
         await asyncio.sleep(0)
         waiting = asyncio.create_task(gatherer.gather(select(User.id)))
         await asyncio.sleep(0)
