@@ -143,6 +143,11 @@ class Batch:
         )
 
     @property
+    def starving(self) -> bool:
+        """Whether a job may run now, and none of the gather does."""
+        return self.ready and not self._running
+
+    @property
     def settled(self) -> bool:
         """Whether nothing waits, runs or is being cleaned up."""
         return not self._waiting and not self._open

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextvars
 import os
 import threading
@@ -106,7 +105,7 @@ class HomeLoop:
         """Stop the portal and wait for its thread; forget an adopted loop."""
         with self._lock:
             portal = self._portal
-            self._loop = self._portal = None
+            self._forget()  # what was made meanwhile starts afresh
         if portal is not None:
             portal.stop()
 
@@ -152,11 +151,7 @@ class HomeLoop:
                 restore(context)
         call = RemoteCall(self.ensure(), context, function, args, self._owner)
         try:
-            return call.outcome.result()
-        except KeyboardInterrupt:
-            call.cancel()
-            concurrent.futures.wait([call.outcome])
-            raise
+            return call.result()
         finally:
             restore(context)
 

@@ -39,6 +39,7 @@ class Lane:
     ends. All of a job runs under the job's own context.
 
     Attributes:
+        job: What it runs now, or is about to begin with.
         number: Its place among the lanes that were started, from 1.
         inner: The lanes of gathers inside the running query, if there were any.
         task: What runs it.
@@ -50,14 +51,14 @@ class Lane:
         self._sessions = lanes.sessions
         self._connection: Connection | None = None
         self.inner: Lanes | None = None
-        self._job: Job | None = None
+        self.job: Job | None = None
         self._begun = False
         self._last_resort: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None]
 
     def start(self, job: Job) -> None:
         """Start with ``job``."""
-        self._job = job
+        self.job = job
         # An empty context: the lane outlives the request that happened to start it.
         self.task = asyncio.get_running_loop().create_task(
             greenlet_spawn(self._run, job),
@@ -68,7 +69,7 @@ class Lane:
 
     def cancel(self, job: Job) -> None:
         """Cancel ``job`` if it still runs here; only the first call does anything."""
-        if job.cancelled or job is not self._job:
+        if job.cancelled or job is not self.job:
             return
         job.cancelled = True
         if not self._begun:
@@ -80,7 +81,7 @@ class Lane:
         self._deliver_cancel(job)
 
     def _deliver_cancel(self, job: Job) -> None:
-        if job is not self._job:
+        if job is not self.job:
             return
         if job.task is None or job.task.done():
             if not self.task.cancelling():  # else the loop is being shut down
@@ -95,12 +96,12 @@ class Lane:
             )
 
     def _terminate(self, job: Job) -> None:
-        if job is self._job and self._connection is not None:
+        if job is self.job and self._connection is not None:
             self._sessions.terminate(self._connection)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """See to a job whose lane was cancelled before it began."""
-        job, self._job = self._job, None
+        job, self.job = self.job, None
         if job is not None:
             job.error = asyncio.CancelledError()
             self.lanes.discard(self)
@@ -111,14 +112,14 @@ class Lane:
 
     def runs(self, job: Job | None) -> bool:
         """Whether ``job`` is what the lane runs now."""
-        return job is not None and self._job is job
+        return job is not None and self.job is job
 
     def sessions_inside(self) -> Sessions:
         """Sessions for gathers inside the running query, on its own connection.
 
         So a query never waits for a second connection while it holds one.
         """
-        in_transaction = self._job is not None and not self._is_plain(self._job)
+        in_transaction = self.job is not None and not self._is_plain(self.job)
         return self._sessions.nested(self._connect(), savepoints=in_transaction)
 
     def _run(self, job: Job | None) -> None:
@@ -140,13 +141,13 @@ class Lane:
                 self.lanes.discard(self)
 
     def _serve(self, job: Job) -> None:
-        self._job, self._begun = job, True
+        self.job, self._begun = job, True
         try:
             job.value = job.context.run(self._attempt, job)
         except BaseException as error:  # noqa: BLE001 - goes to the caller, all of it
             job.error = self._explain(job, error)
         finally:
-            self._job = self.inner = None
+            self.job = self.inner = None
             if self._last_resort is not None:
                 self._last_resort.cancel()
                 self._last_resort = None
@@ -191,6 +192,13 @@ class Lane:
 
     def _call(self, job: Job, session: Any) -> Any:
         """Run ``job`` with a session that is in a transaction."""
+        try:
+            return self._result(job, session)
+        finally:
+            if self.inner is not None:  # what the query left behind ends with it
+                await_only(self.inner.stop())
+
+    def _result(self, job: Job, session: Any) -> Any:
         query = job.query
         if query.kind is Kind.STATEMENT:
             return query.fetch(session.execute(query.source))

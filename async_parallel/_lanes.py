@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ class Lanes:
     Args:
         sessions: Opens connections, and sessions on them.
         limit: How many lanes there may be at once.
-        timeout: How long in seconds a gather may wait without getting a turn.
+        timeout: How long in seconds a gather may wait while none of its queries runs.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Lanes:
             return self
         if lane.inner is None:
             lane.inner = Lanes(
-                lane.sessions_inside(), limit=1, timeout=self.timeout, root=self.root
+                lane.sessions_inside(), limit=1, timeout=math.inf, root=self.root
             )
         return lane.inner
 
@@ -112,6 +113,13 @@ class Lanes:
         """Forget a lane that has ended."""
         self._lanes.discard(lane)
 
+    async def stop(self) -> None:
+        """Abort every gather, and wait until every lane has ended."""
+        running = [lane.job.batch for lane in self._lanes if lane.job is not None]
+        for batch in [*self._queue, *running]:
+            batch.abort(asyncio.CancelledError())
+        await self.drain()
+
     async def drain(self) -> None:
         """Wait until every lane has ended, and stop the timers."""
         while self._lanes:
@@ -137,7 +145,7 @@ class Lanes:
             self._growth = self._loop.call_later(
                 _GROWTH_INTERVAL, self._grow, perf_counter() + _GROWTH_INTERVAL
             )
-        if self._watch is None:
+        if self._watch is None and self.timeout < math.inf:
             self._watch = self._loop.call_later(self.timeout, self._expire)
 
     def _grow(self, due: float) -> None:
@@ -152,14 +160,15 @@ class Lanes:
         self._watch = None
         now = perf_counter()
         for batch in list(self._queue):
-            if batch.ready and now - batch.last_turn >= self.timeout:
+            if batch.starving and now - batch.last_turn >= self.timeout:
                 batch.abort(
                     LaneTimeoutError(
                         self.timeout, self.limit, len(self._lanes), self.waiting
                     )
                 )
-        if any(batch.ready for batch in self._queue):
-            oldest = min(batch.last_turn for batch in self._queue if batch.ready)
-            self._watch = self._loop.call_later(
-                oldest + self.timeout - now, self._expire
-            )
+        waits = [batch.last_turn for batch in self._queue if batch.starving]
+        if waits:
+            delay = min(waits) + self.timeout - now
+            self._watch = self._loop.call_later(delay, self._expire)
+        elif self._queue:
+            self._watch = self._loop.call_later(self.timeout, self._expire)

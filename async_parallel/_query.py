@@ -236,9 +236,6 @@ def _shaped(
     return query
 
 
-# The shapes. `_unique` first, because `Result.unique` must precede the fetch.
-
-
 def _unique(result: Result[Any]) -> Result[Any]:
     # Set by the ORM where joinedload() met a collection; then unique() is required,
     # and nowhere else does it agree with Session.execute().

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .errors import GathererClosedError
+from .errors import GathererClosedError, HomeLoopError
 
 if TYPE_CHECKING:
     import contextvars
@@ -27,6 +27,7 @@ class RemoteCall(Generic[T]):
 
     Raises:
         GathererClosedError: The loop is closed.
+        HomeLoopError: The loop is not running.
     """
 
     def __init__(
@@ -42,12 +43,36 @@ class RemoteCall(Generic[T]):
         self._context = context
         self._function = function
         self._args = args
+        self._owner = owner
         self._task: asyncio.Task[T] | None = None
         self._cancelled = False
+        if not loop.is_running():
+            raise HomeLoopError(
+                f"The event loop that {owner} lives on is not running, so nothing can"
+                " be run on it now. Call from a coroutine on it, or close first."
+            )
         try:
             loop.call_soon_threadsafe(self._start)
         except RuntimeError as error:
             raise GathererClosedError(owner) from error
+
+    def result(self) -> T:
+        """Its result, for synchronous code; blocks until it is there.
+
+        An exception such as ``KeyboardInterrupt`` cancels the coroutine first.
+
+        Raises:
+            GathererClosedError: The loop was stopped meanwhile.
+        """
+        try:
+            return self.outcome.result()
+        except asyncio.CancelledError as error:
+            raise GathererClosedError(self._owner) from error
+        except BaseException:
+            if not self.outcome.done():
+                self.cancel()
+                concurrent.futures.wait([self.outcome])
+            raise
 
     def cancel(self) -> None:
         """Cancel the coroutine; only the first call does anything."""
@@ -78,10 +103,10 @@ class RemoteCall(Generic[T]):
     def _start(self) -> None:
         try:
             coroutine = self._function(*self._args)
+            self._task = self._loop.create_task(coroutine, context=self._context)
         except BaseException as error:  # noqa: BLE001 - wrong arguments, say
             self.outcome.set_exception(error)
             return
-        self._task = self._loop.create_task(coroutine, context=self._context)
         self._task.add_done_callback(self._settle)
 
     def _cancel(self) -> None:

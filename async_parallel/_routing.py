@@ -70,6 +70,7 @@ def _run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 def _never_blocks(func: Callable[..., Any]) -> bool:
     """Whether ``func`` is Flask's own, and leads to user code by ``ensure_sync``."""
-    if hasattr(func, "view_class"):  # what View.as_view() returns
-        return True
-    return getattr(func, "__module__", "") in {"flask.views", "flask.templating"}
+    function = getattr(func, "__func__", func)
+    # Not __module__, which View.as_view() and decorators set to that of the class.
+    module = getattr(function, "__globals__", {}).get("__name__")
+    return module in {"flask.views", "flask.templating"}

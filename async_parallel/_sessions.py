@@ -60,7 +60,7 @@ class Sessions:
             maker.class_ if maker is not None else AsyncSession
         )
         # A committed query's results must stay readable once they are detached.
-        self._options: dict[str, Any] = {"expire_on_commit": False, **options}
+        self._options: dict[str, Any] = {**options, "expire_on_commit": False}
         self._sync_options = dict(self._options)
         self._sync_class: Callable[..., orm.Session] = (
             self._sync_options.pop("sync_session_class", None)

@@ -8,6 +8,7 @@ import io
 import sys
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import ClosingIterator
 
 from ._serving import await_here, is_serving, off_loop_in
@@ -34,9 +35,9 @@ def make_environ(scope: Scope, body: io.BufferedIOBase) -> dict[str, Any]:
     Header names with an underscore are left out: as ``HTTP_*`` they could not be told
     from the same name with a hyphen, which a proxy may have checked or set.
     """
-    root = scope.get("root_path", "")
+    root = scope.get("root_path", "").rstrip("/")
     path = scope["path"]
-    if root and path.startswith(root):
+    if root and (path == root or path.startswith(f"{root}/")):
         path = path[len(root) :]
     query = scope.get("query_string", b"").decode("latin-1")
     raw_path = scope.get("raw_path") or scope["path"].encode()
@@ -123,6 +124,8 @@ class Body(io.RawIOBase):
         return await self._receive()
 
     def _take(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
         self._chunk = memoryview(message.get("body", b""))
         self._more = message.get("more_body", False)
 

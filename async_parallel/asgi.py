@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._serving import serve
 from ._wsgi import Exchange
+from .errors import ExtensionNotFoundError
 
 if TYPE_CHECKING:
     from ._wsgi import Receive, Scope, Send
@@ -28,7 +29,9 @@ class ASGIAdapter:
     context. The loop is the application's home loop until the server shuts down.
 
     Args:
-        app: The application; ``AsyncParallel`` should be initialised on it.
+        app: The application. ``AsyncParallel`` must be initialised on a Flask one, for
+            it is what sends functions to the loop or to a thread; another WSGI
+            application runs on the loop as it is.
         max_threads: How many synchronous functions may run at once. Default: as many
             as ``ThreadPoolExecutor`` takes, at most 32.
     """
@@ -85,6 +88,12 @@ class ASGIAdapter:
             return
         if self._extension is not None:
             await self._extension.make_home()
+        elif hasattr(self._app, "ensure_sync"):
+            raise ExtensionNotFoundError(
+                f"AsyncParallel is not initialised on {self._app.name!r}, so its views"
+                " would block the event loop. Write 'AsyncParallel(app)' where the app"
+                " is made."
+            )
         self._loop = loop
 
     def _threads(self) -> ThreadPoolExecutor:

@@ -150,10 +150,12 @@ class AsyncParallel:
         atexit.unregister(self._at_exit)
 
     async def _close_gatherers(self) -> None:
+        taken: list[QueryGatherer] = []
         for gatherers in list(self._gatherers.values()):
-            while gatherers:
-                _, gatherer = gatherers.popitem()
-                await gatherer.aclose()
+            taken += gatherers.values()
+            gatherers.clear()
+        for gatherer in taken:
+            await gatherer.aclose()
 
     def _close_at_exit(self) -> None:
         atexit.unregister(self._at_exit)

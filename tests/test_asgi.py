@@ -24,12 +24,13 @@ from flask import (
 )
 from flask.views import MethodView
 from sqlalchemy import text
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel
 from async_parallel.asgi import ASGIAdapter
-from async_parallel.errors import HomeLoopError
+from async_parallel.errors import ExtensionNotFoundError, HomeLoopError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, MutableMapping
@@ -346,6 +347,61 @@ async def test_a_streamed_response_of_an_async_view_keeps_its_context(
         return Response(stream_with_context(chunks()))
 
     assert (await client.get("/x")).text == "/x0/x1/x2"
+
+
+async def test_a_body_that_is_cut_off_is_an_error_in_the_view(app: Flask) -> None:
+    """The view sees werkzeug's ClientDisconnected instead of half a body."""
+    seen: list[str] = []
+
+    @app.post("/")
+    async def view() -> str:
+        try:
+            request.get_data()
+        except ClientDisconnected:
+            seen.append("disconnected")
+        return ""
+
+    messages: list[MutableMapping[str, Any]] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"half", "more_body": True},
+    ]
+
+    async def receive() -> MutableMapping[str, Any]:
+        return messages.pop()
+
+    await ASGIAdapter(app)(scope("POST", "/"), receive, ignore)
+    assert seen == ["disconnected"]
+
+
+async def test_a_decorated_class_based_view_runs_in_a_worker(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """A decorator of the user's may block, though Flask's dispatch does not."""
+
+    def decorator(view: Any) -> Any:
+        @functools.wraps(view)
+        def wrapper(**values: Any) -> Any:
+            return where().split("_worker")[0] + view(**values)
+
+        return wrapper
+
+    class Item(MethodView):
+        decorators = [decorator]  # noqa: RUF012 - as Flask documents it
+
+        async def get(self) -> str:
+            return f" {where()}"
+
+    app.add_url_rule("/", view_func=Item.as_view("item"))
+    answer = (await client.get("/")).text
+    assert answer.startswith("async_parallel worker")
+    assert answer.endswith(f" {where()}")
+
+
+async def test_an_app_without_the_extension_is_told_so() -> None:
+    """Its views would run on the loop, so the first request is refused."""
+    bare = ASGIAdapter(Flask("bare"))
+    with pytest.raises(ExtensionNotFoundError, match=r"AsyncParallel\(app\)"):
+        await bare(scope("GET", "/"), never, ignore)
 
 
 async def test_a_generator_streams_from_a_worker(

@@ -602,6 +602,38 @@ async def test_a_task_that_outlives_its_query_gathers_on_lanes_of_its_own(
     assert await task == ([1],)
 
 
+async def test_a_nested_gather_that_is_left_behind_ends_with_its_query(
+    gatherer: QueryGatherer,
+) -> None:
+    """It uses the query's connection, so nothing of it may go on after the query."""
+    left: list[asyncio.Task[Any]] = []
+
+    async def leave(_session: AsyncSession) -> int:
+        left.append(asyncio.create_task(gatherer.gather([user_id(1)] * 10)))
+        await asyncio.sleep(0)
+        return 2
+
+    for _ in range(4):
+        assert await gatherer.gather(leave, user_id(1)) == (2, [1])
+        assert gatherer.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    await asyncio.wait(left)
+    assert await gatherer.gather([user_id(1)] * 20) == [[1]] * 20
+
+
+async def test_a_gather_that_uses_every_lane_does_not_starve_itself(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Only waiting while none of its own queries runs counts."""
+    gatherer = make_gatherer(sqlite, max_connections=1, lane_timeout=0.01)
+    expired = asyncio.Event()
+
+    async def hold(_session: AsyncSession) -> None:
+        asyncio.get_running_loop().call_later(0.03, expired.set)
+        await expired.wait()
+
+    await gatherer.gather(hold, user_id(1))
+
+
 async def test_as_completed_yields_in_the_order_of_completion(
     gatherer: QueryGatherer,
 ) -> None:

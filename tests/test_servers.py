@@ -59,6 +59,8 @@ def test_views_gather_under_every_server(
     assert server.client.post("/echo", content=b"x" * 100_000).json() == {
         "size": 100_000
     }
+    lines = "".join(f"/stream/x x {number}\n" for number in range(3))
+    assert server.client.get("/stream/x").text == lines
     status = server.stop()
     # What each server answers to SIGTERM; by the signal itself is clean, too.
     assert status in {0, -signal.SIGTERM, 128 + signal.SIGTERM}, server.log

@@ -7,13 +7,23 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, current_app, g, request, session
+from flask import (
+    Flask,
+    Response,
+    current_app,
+    g,
+    request,
+    session,
+    stream_with_context,
+)
 from sqlalchemy import text
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel
 from async_parallel.asgi import ASGIAdapter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
@@ -93,6 +103,17 @@ async def context(name: str) -> dict[str, Any]:
 async def echo() -> dict[str, Any]:
     """Read the request's body in an async view."""
     return {"size": len(request.get_data())}
+
+
+@app.get("/stream/<name>")
+async def stream(name: str) -> Response:
+    """Stream from a generator that is in the request's context."""
+
+    def chunks() -> Iterator[str]:
+        for number in range(3):
+            yield f"{request.path} {name} {number}\n"
+
+    return Response(stream_with_context(chunks()))
 
 
 @app.errorhandler(LookupError)
