@@ -83,6 +83,7 @@ class QueryGatherer:
             timeout=timeout,
             lane_timeout=lane_timeout,
         )
+        self.engine: AsyncEngine
         if isinstance(url_or_engine, AsyncEngine):
             self.engine, owned = url_or_engine, False
             max_connections = pool_limit(url_or_engine, max_connections)
@@ -164,7 +165,7 @@ class QueryGatherer:
             GathererClosedError: The gatherer is closed.
             ValueError: A limit that is not positive.
         """
-        call = self.prepare(
+        call = self._prepare(
             queries,
             max_concurrency=max_concurrency,
             timeout=timeout,
@@ -178,7 +179,7 @@ class QueryGatherer:
 
     def gather_blocking(self, queries: tuple[Any, ...], **options: Any) -> Any:
         """Gather from synchronous code on another thread than the home loop's."""
-        call = self.prepare(queries, **options)
+        call = self._prepare(queries, **options)
         if not call.queries:
             return call.arrange([])
         jobs = self._home.block_on(self._runner.run, call)
@@ -231,7 +232,7 @@ class QueryGatherer:
         def on_finished(job: Job | None) -> None:
             loop.call_soon_threadsafe(finished.put_nowait, job)
 
-        call = self.prepare(
+        call = self._prepare(
             queries,
             max_concurrency=max_concurrency,
             timeout=timeout,
@@ -249,7 +250,7 @@ class QueryGatherer:
             running.cancel()
             await until_done(running)
 
-    def prepare(self, queries: tuple[Any, ...], **options: Any) -> GatherCall:
+    def _prepare(self, queries: tuple[Any, ...], **options: Any) -> GatherCall:
         """Check the arguments of a gather, in the context of its caller.
 
         Raises:

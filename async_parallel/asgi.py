@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from ._wsgi import Receive, Scope, Send
 
 __all__ = ["ASGIAdapter"]
-
-logger = logging.getLogger("async_parallel")
 
 
 class ASGIAdapter:

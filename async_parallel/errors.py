@@ -206,7 +206,7 @@ class BindNotFoundError(ConfigurationError, LookupError):
 
     def __init__(self, bind: str, known: Iterable[str]) -> None:
         self.bind = bind
-        self.known = sorted(known)
+        self.known: list[str] = sorted(known)
         names = ", ".join(map(repr, self.known)) or "none"
         super().__init__(
             f"There is no bind {bind!r}. Configured: {names}."

@@ -25,7 +25,7 @@ __all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
 
 K = TypeVar("K")
 
-logger = logging.getLogger("async_parallel")
+_logger = logging.getLogger("async_parallel")
 
 
 class _Options(TypedDict, total=False):
@@ -122,7 +122,7 @@ class AsyncParallel:
                     try:
                         await self.gatherer(name).open()
                     except Exception:
-                        logger.exception("The database %r does not answer.", name)
+                        _logger.exception("The database %r does not answer.", name)
 
     async def aclose(self) -> None:
         """Close every connection, after the gathers that run, and leave the loop.
