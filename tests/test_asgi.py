@@ -703,3 +703,18 @@ async def never() -> MutableMapping[str, Any]:
 
 async def ignore(_message: MutableMapping[str, Any]) -> None:
     """Send to nobody."""
+
+
+async def test_the_root_path_ends_at_a_slash(app: Flask) -> None:
+    """A path that only begins with the same letters is not below it."""
+    seen: list[tuple[str, str]] = []
+
+    @app.get("/<path:rest>")
+    async def view(rest: str) -> str:
+        seen.append((request.script_root, rest))
+        return ""
+
+    for path in ("/api/x", "/apiv2/x"):
+        below = {**scope("GET", path), "root_path": "/api"}
+        await ASGIAdapter(app)(below, never, ignore)
+    assert seen == [("/api", "x"), ("/api", "apiv2/x")]

@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import DBAPIError, UnsupportedCompilationError
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, defer, selectinload
 from sqlalchemy.orm.exc import DetachedInstanceError
@@ -924,3 +925,24 @@ async def test_the_caller_may_use_the_engine_beside_the_lanes(
             6,
             3,
         )
+
+
+async def test_committed_results_stay_readable_with_a_sessionmaker_of_the_users(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Its default expires what is committed, and a detached entity cannot reload."""
+    gatherer = make_gatherer(sqlite, sessionmaker=async_sessionmaker())
+    (user,) = await gatherer.gather(lambda s: s.get(User, 1), read_only=False)
+    assert user.name == "user 1"
+
+
+async def test_a_cancelled_aclose_closes_all_the_same(gatherer: QueryGatherer) -> None:
+    """The cancel is raised once all is closed; a second caller waits for that too."""
+    await gatherer.gather([user_id(1)] * 3)
+    closing = asyncio.create_task(gatherer.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await gatherer.aclose()
+    assert "Connections in pool: 0" in gatherer.engine.pool.status()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
