@@ -7,6 +7,7 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ._sources import Kind
 from .errors import GatherTimeoutError
 from .instrumentation import GatherReport, QueryReport
 
@@ -33,6 +34,7 @@ class Job:
         "error",
         "finished_at",
         "lane",
+        "plain",
         "position",
         "query",
         "started_at",
@@ -47,6 +49,8 @@ class Job:
         self.position = position
         self.query = query
         self.context = context
+        # Whether one statement in AUTOCOMMIT, and so one round trip, is all of it.
+        self.plain = batch.read_only and query.kind is Kind.STATEMENT
         self.value: Any = None
         self.error: BaseException | None = None
         self.cancelled = False

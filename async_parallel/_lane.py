@@ -7,9 +7,10 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sa_exc
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import await_only
 
 from ._detached import guard
+from ._nested import NestedSessions
 from ._query import has_rows
 from ._sources import Kind, check_returned
 from .errors import ReadOnlyError
@@ -61,7 +62,7 @@ class Lane:
         self.job = job
         # An empty context: the lane outlives the request that happened to start it.
         self.task = asyncio.get_running_loop().create_task(
-            greenlet_spawn(self._run, job),
+            self.lanes.greenlets.run(self._run, job),
             name="async_parallel lane",
             context=contextvars.Context(),
         )
@@ -119,8 +120,10 @@ class Lane:
 
         So a query never waits for a second connection while it holds one.
         """
-        in_transaction = self.job is not None and not self._is_plain(self.job)
-        return self._sessions.nested(self._connect(), savepoints=in_transaction)
+        in_transaction = self.job is not None and not self.job.plain
+        return NestedSessions(
+            self._sessions, self._connect(), savepoints=in_transaction
+        )
 
     def _run(self, job: Job | None) -> None:
         try:
@@ -166,15 +169,16 @@ class Lane:
         except sa_exc.DBAPIError as error:
             # A dead connection: nothing was read, nothing can have been written, so
             # the statement may run again. A function may have had other effects.
-            if not (error.connection_invalidated and self._is_plain(job)):
+            if not (error.connection_invalidated and job.plain):
                 raise
         return self._execute(job)
 
     def _execute(self, job: Job) -> Any:
         connection = self._connect()
-        if not self._is_plain(job):
+        session = self._sessions.reader(connection) if job.plain else None
+        if session is None:
+            job.plain = False
             return self._sessions.transaction(connection, job, self._call)
-        session = self._sessions.open(connection)
         try:
             result = session.execute(job.query.source)
             if not has_rows(result):  # SET, PRAGMA, LISTEN: not for the next query
@@ -184,11 +188,6 @@ class Lane:
             return value
         finally:
             session.close()
-
-    @staticmethod
-    def _is_plain(job: Job) -> bool:
-        """Whether one statement in AUTOCOMMIT, and so one round trip, is all of it."""
-        return job.query.kind is Kind.STATEMENT and job.batch.read_only
 
     def _call(self, job: Job, session: Any) -> Any:
         """Run ``job`` with a session that is in a transaction."""

@@ -8,6 +8,7 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from ._greenlets import Greenlets
 from ._lane import Lane
 from .errors import LaneTimeoutError
 
@@ -45,6 +46,7 @@ class Lanes:
     ) -> None:
         self.sessions = sessions
         self.root = root or self
+        self.greenlets: Greenlets = Greenlets() if root is None else root.greenlets
         self.limit = limit
         self.timeout = timeout
         self._queue: deque[Batch] = deque()
@@ -127,6 +129,8 @@ class Lanes:
         for timer in (self._growth, self._watch):
             if timer is not None:
                 timer.cancel()
+        if self.root is self:
+            self.greenlets.end()
 
     def _drop_aborted(self) -> None:
         while self._queue and not self._queue[0].ready:

@@ -10,6 +10,7 @@ from sqlalchemy.util import await_only
 
 from ._detached import guard
 from ._libpq import shown
+from ._reader import reading
 from ._sources import Kind
 from .errors import ReadOnlyError
 
@@ -62,10 +63,11 @@ class Sessions:
         # A committed query's results must stay readable once they are detached.
         self._options: dict[str, Any] = {**options, "expire_on_commit": False}
         self._sync_options = dict(self._options)
-        self._sync_class: Callable[..., orm.Session] = (
+        self._make: Callable[..., orm.Session] = (
             self._sync_options.pop("sync_session_class", None)
             or self._class.sync_session_class
         )
+        self._make_reader = reading(self._make)
         # The facade is made only for who would see it: an async function, or a
         # subclass that does something when it is made.
         self._facade_is_plain = self._class.__init__ is AsyncSession.__init__
@@ -111,13 +113,30 @@ class Sessions:
         finally:
             connection.close()
 
-    def open(self, connection: Connection, **options: Any) -> orm.Session:
-        """A fresh session on ``connection``."""
+    def open(
+        self,
+        connection: Connection,
+        make: Callable[..., orm.Session] | None = None,
+        **options: Any,
+    ) -> orm.Session:
+        """A fresh session on ``connection``, made by ``make`` or as ever."""
+        make = make or self._make
         if self._facade_is_plain:
-            return self._sync_class(
-                bind=connection, **{**self._sync_options, **options}
-            )
+            return make(bind=connection, **{**self._sync_options, **options})
+        options["sync_session_class"] = make
         return self._open_async(connection, **options).sync_session
+
+    def reader(self, connection: Connection) -> orm.Session | None:
+        """A fresh session for one statement in AUTOCOMMIT on ``connection``.
+
+        ``None`` where the application does something at the beginning of each
+        transaction, such as ``SET LOCAL``: then there must be one.
+        """
+        session = self.open(connection, self._make_reader)
+        if not session.dispatch.after_begin:
+            return session
+        session.close()
+        return None
 
     def transaction(
         self, connection: Connection, job: Job, call: Callable[[Job, Any], Any]
@@ -126,7 +145,7 @@ class Sessions:
 
         It is rolled back at the end, or committed where writing is allowed.
         """
-        with self._transaction(connection, read_only=job.batch.read_only) as options:
+        with self.begin(connection, read_only=job.batch.read_only) as options:
             return self._in_session(connection, job, call, options)
 
     async def probe(self) -> None:
@@ -158,10 +177,6 @@ class Sessions:
     def refused_write(self, error: sa_exc.DBAPIError) -> bool:
         """Whether ``error`` says that the database refused to write."""
         return self._backend.refused_write(error)
-
-    def nested(self, connection: Connection, *, savepoints: bool) -> Sessions:
-        """Sessions that share a connection which another session is using."""
-        return _NestedSessions(self, connection, savepoints=savepoints)
 
     def _in_session(
         self,
@@ -196,10 +211,12 @@ class Sessions:
         return self._class(bind=bind, **{**self._options, **options})
 
     @contextlib.contextmanager
-    def _transaction(
+    def begin(
         self, connection: Connection, *, read_only: bool
     ) -> Generator[dict[str, Any]]:
         try:
+            if connection.in_transaction():
+                connection.rollback()  # what a reader began; nothing is sent
             if not read_only:
                 self._set(connection, self._backend.read_write)
             self._backend.begin(connection, read_only=read_only)
@@ -240,38 +257,3 @@ def _has_changes(session: orm.Session) -> bool:
     if session.new or session.deleted:
         return True
     return any(session.is_modified(entity) for entity in session.dirty)
-
-
-class _NestedSessions(Sessions):
-    """Sessions for a gather inside a query, on that query's own connection.
-
-    Each is inside a savepoint where there is a transaction, so that a failure leaves
-    the outer query's transaction usable.
-    """
-
-    def __init__(
-        self, outer: Sessions, connection: Connection, *, savepoints: bool
-    ) -> None:
-        self.__dict__.update(outer.__dict__)
-        self._connection = connection
-        self._mode = "create_savepoint" if savepoints else "rollback_only"
-
-    def connect(self) -> Connection:
-        return self._connection
-
-    def disconnect(self, connection: Connection) -> None:
-        """Leave it to the outer query."""
-
-    def open(self, connection: Connection, **options: Any) -> orm.Session:
-        return super().open(
-            connection, **{"join_transaction_mode": self._mode, **options}
-        )
-
-    @contextlib.contextmanager
-    def _transaction(
-        self,
-        connection: Connection,  # noqa: ARG002 - the outer query's, in a transaction
-        *,
-        read_only: bool,  # noqa: ARG002 - so is the transaction
-    ) -> Generator[dict[str, Any]]:
-        yield {"join_transaction_mode": self._mode}

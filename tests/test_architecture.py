@@ -26,8 +26,11 @@ FILES = {
 LAYERS = [
     {"errors", "instrumentation", "_forks", "_waiting"},
     {"_serving", "_sources", "_libpq", "_sqlite", "_portal", "_remote", "_detached"},
+    {"_greenlets", "_reader"},
     {"_query", "_engine"},
-    {"_batch", "_lane", "_sessions", "_wsgi"},
+    {"_batch", "_sessions", "_wsgi"},
+    {"_nested"},
+    {"_lane"},
     {"_lanes", "_home_loop", "_calls"},
     {"_runner", "_routing"},
     {"_gather"},
