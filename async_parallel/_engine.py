@@ -12,6 +12,7 @@ from sqlalchemy.util import asbool
 
 from . import _sqlite
 from ._libpq import asyncpg_connect_args, shown
+from ._pool import LanePool
 from .errors import UnsupportedDatabaseError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def make_engine(
     }
     if "poolclass" not in arguments:
         pool = {"pool_size": max_connections, "max_overflow": 0, "pool_use_lifo": True}
-        arguments = {"poolclass": AsyncAdaptedQueuePool, **pool, **arguments}
+        arguments = {"poolclass": LanePool, **pool, **arguments}
     connect_args: dict[str, Any] = dict(arguments.pop("connect_args", {}))
     if url.get_backend_name() == "postgresql":
         url, connect_args = asyncpg_connect_args(url, connect_args)

@@ -10,6 +10,7 @@ from sqlalchemy.util import await_only
 
 from ._detached import guard
 from ._libpq import shown
+from ._pool import LanePool
 from ._reader import reading
 from ._sources import Kind
 from .errors import ReadOnlyError
@@ -79,7 +80,10 @@ class Sessions:
 
     def connect(self) -> Connection:
         """Take a connection from the pool: in AUTOCOMMIT, and refusing writes."""
-        connection = self._engine.sync_engine.connect()
+        engine = self._engine.sync_engine
+        if isinstance(engine.pool, LanePool):
+            return engine.pool.lend(engine)
+        connection = engine.connect()
         if self._owned:
             return connection
         try:
@@ -111,7 +115,11 @@ class Sessions:
             connection.invalidate()
             raise
         finally:
-            connection.close()
+            pool = self._engine.sync_engine.pool
+            if isinstance(pool, LanePool):
+                pool.take_back(connection)
+            else:
+                connection.close()
 
     def open(
         self,

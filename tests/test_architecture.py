@@ -26,7 +26,7 @@ FILES = {
 LAYERS = [
     {"errors", "instrumentation", "_forks", "_waiting"},
     {"_serving", "_sources", "_libpq", "_sqlite", "_portal", "_remote", "_detached"},
-    {"_greenlets", "_reader"},
+    {"_greenlets", "_pool", "_reader"},
     {"_query", "_engine"},
     {"_batch", "_sessions", "_wsgi"},
     {"_nested"},
