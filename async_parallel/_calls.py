@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .instrumentation import GatherReport
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class GatherCall:
     """What a caller asked for, and the context it asked from."""
 

@@ -26,15 +26,14 @@ def guard(session: Session, query: Query[Any]) -> None:
     """
     guards: dict[type, _Guards] = {}
     for state in session.identity_map.all_states():
-        class_ = state.class_
-        if class_ not in guards:
-            guards[class_] = _Guards(query)
-        own = state.__dict__.get("callables")
-        if own:
-            guards[class_].update(own)
+        class_guards = guards.get(state.class_)
+        if class_guards is None:
+            class_guards = guards[state.class_] = _Guards(query)
+        if state.callables:
+            class_guards.update(state.callables)
         # Where the ORM looks for what loads an attribute of one instance, before it
         # asks the class: attributes.AttributeImpl._fire_loader_callables().
-        state.callables = guards[class_]
+        state.callables = class_guards
 
 
 class _Guards(dict[str, Any]):
