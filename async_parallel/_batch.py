@@ -114,6 +114,7 @@ class Batch:
         self.jobs: Sequence[Job] = ()
         self.error: BaseException | None = None
         self.queued = False
+        self.turn = 0  # queries taken in this turn
         self.last_turn = 0.0
         self._loop = asyncio.get_running_loop()
         self._limit = max_concurrency
