@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 
 from ._greenlets import Greenlets
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # is the bottleneck, more lanes add cost and nothing else.
 _LANES_AT_ONCE = 5
 _GROWTH_INTERVAL = 0.002
-_LOOP_IS_BUSY = 0.001
+_LATE = 0.001
+_BUSY = 0.5
 
 
 class Lanes:
@@ -142,8 +143,7 @@ class Lanes:
             self._leave_queue()
 
     def _leave_queue(self) -> None:
-        batch = self._queue.popleft()
-        batch.queued, batch.turn = False, 0
+        self._queue.popleft().queued = False
 
     def _add_lane(self) -> None:
         lane = Lane(self, number=self._started + 1)
@@ -156,14 +156,15 @@ class Lanes:
     def _arm(self) -> None:
         if self._growth is None and len(self._lanes) < self.limit:
             self._growth = self._loop.call_later(
-                _GROWTH_INTERVAL, self._grow, perf_counter() + _GROWTH_INTERVAL
+                _GROWTH_INTERVAL, self._grow, perf_counter(), thread_time()
             )
         if self._watch is None and self.timeout < math.inf:
             self._watch = self._loop.call_later(self.timeout, self._expire)
 
-    def _grow(self, due: float) -> None:
+    def _grow(self, armed_at: float, used_before: float) -> None:
         self._growth = None
-        if perf_counter() - due < _LOOP_IS_BUSY:
+        passed, used = perf_counter() - armed_at, thread_time() - used_before
+        if passed < _GROWTH_INTERVAL + _LATE and used < _BUSY * passed:
             for _ in range(min(len(self._lanes) or 1, self.limit - len(self._lanes))):
                 self._add_lane()
         if self._queue:

@@ -34,6 +34,8 @@ class LanePool(AsyncAdaptedQueuePool):
     def lend(self, engine: Engine) -> Connection:
         """A connection for a lane, which gives it back by ``take_back``."""
         now = monotonic()
+        if self._is_watched():
+            self._check_in_parked()
         while self._parked:
             connection, checked_at = self._parked.pop()
             if now - checked_at < _CHECK_INTERVAL:
@@ -49,7 +51,9 @@ class LanePool(AsyncAdaptedQueuePool):
         checked_at = self._lent.pop(connection, None)
         if connection.invalidated:
             self._check_in_parked()  # they may be dead too; the pool knows by now
-        elif checked_at is not None and not self._wanted and not self._is_watched():
+        elif checked_at is None:
+            connection.invalidate()  # of a pool that was disposed of meanwhile
+        elif not self._wanted and not self._is_watched():
             self._parked.append((connection, checked_at))
             return
         connection.close()

@@ -1,0 +1,73 @@
+"""Who may use a connection, in which order, and when one more is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from shop import User
+from sqlalchemy import select, text
+
+from async_parallel import _lanes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+    from async_parallel import QueryGatherer
+
+
+async def test_a_turn_is_a_query_for_each_lane(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Waiting gathers take turns, in each of which one gets all lanes once."""
+    gatherer, begun = make_gatherer(postgres, max_connections=2), []
+
+    def named(name: str) -> Callable[[Session], None]:
+        def ask(session: Session) -> None:
+            begun.append(name)
+            session.scalar(select(User.name).where(User.id == 1))
+
+        return ask
+
+    await gatherer.gather([text("SELECT 1")] * 2)
+    first = asyncio.create_task(gatherer.gather([named("a")] * 6))
+    second = asyncio.create_task(gatherer.gather([named("b")] * 3))
+    await asyncio.gather(first, second)
+    assert "".join(begun) == "aa" + "aa" + "bb" + "aa" + "b"
+
+
+async def test_no_more_lanes_open_while_the_loop_is_busy(
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the processor is the limit, queries that wait get no more lanes."""
+    monkeypatch.setattr(_lanes, "thread_time", time.perf_counter)  # all of the time
+    gatherer, together = make_gatherer(postgres), asyncio.Barrier(5)
+
+    async def meet(session: AsyncSession) -> None:
+        await session.execute(text("SELECT pg_sleep(0.01)"))
+        await together.wait()
+
+    await gatherer.gather([meet] * 15)
+    pool: Any = gatherer.engine.pool
+    assert pool.checkedin() == 5
+
+
+async def test_a_closed_gatherer_has_no_greenlet_left(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Greenlets that rest end when the gatherer is closed."""
+    gatherer = make_gatherer(postgres)
+    await gatherer.gather([text("SELECT 1")] * 3)
+    resting = gatherer._runner._lanes.greenlets._resting  # type: ignore[union-attr]
+    workers = list(resting)
+    assert workers
+    await gatherer.aclose()
+    assert resting == []
+    assert all(worker.dead for worker in workers)
