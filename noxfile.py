@@ -127,18 +127,14 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure: ``-- servers`` for five queries against one, server by server."""
-    install(session, "tests")
-    part, *arguments = session.posargs or ["servers"]
+    """Measure it beside what people write; ``-- servers``: five queries against one."""
+    install(session, "bench")
     scripts = {"servers": "five_in_one.py"}
-    if part not in scripts:
-        session.error(
-            f"There is no benchmark {part!r}; there are: {', '.join(scripts)}."
-        )
+    first = session.posargs[0] if session.posargs else ""
     session.run(
         "python",
-        f"tests/benchmarks/{scripts[part]}",
-        *arguments,
+        f"tests/benchmarks/{scripts.get(first, 'run.py')}",
+        *session.posargs[first in scripts :],
         env={"PYTHONPATH": "tests/support"},
     )
 

@@ -80,7 +80,7 @@ async def test_a_query_costs_no_more_calls_than_this(
 async def test_a_query_that_waits_costs_little_memory(
     postgres: str, make_gatherer: Callable[..., QueryGatherer]
 ) -> None:
-    """A query in the queue is less than 400 bytes: no task, no session, no connection."""
+    """A query in the queue takes less than 400 bytes: it has no task and no session."""
     gatherer = make_gatherer(postgres, max_connections=1)
     begun, go_on = asyncio.Event(), asyncio.Event()
 

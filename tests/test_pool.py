@@ -41,13 +41,14 @@ async def test_lanes_use_connections_without_a_checkout_each(
     """Between checks the pool is not asked, and what is parked counts as checked in."""
     monkeypatch.setattr(_pool, "_CHECK_INTERVAL", 3600)
     (first,) = await gatherer.gather(PID)
-    created = gatherer.engine.sync_engine.pool._do_get  # type: ignore[attr-defined]
-    asked: list[int] = []
-    monkeypatch.setattr(
-        gatherer.engine.sync_engine.pool,
-        "_do_get",
-        lambda: asked.append(1) or created(),
-    )
+    pool: Any = gatherer.engine.sync_engine.pool
+    get, asked = pool._do_get, []
+
+    def count_and_get() -> Any:
+        asked.append(1)
+        return get()
+
+    monkeypatch.setattr(pool, "_do_get", count_and_get)
     for _ in range(10):
         assert await gatherer.gather(PID) == (first,)
     assert asked == []

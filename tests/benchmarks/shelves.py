@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from sqlalchemy import Select, create_engine, insert, select
+from sqlalchemy import Select, create_engine, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 SHELVES = 100
@@ -35,16 +36,21 @@ SQL = "SELECT id, shelf, name, price FROM items WHERE shelf = $1 ORDER BY id"
 SLEEP = "SELECT pg_sleep(0.1)"
 
 
-def entities(shelf: int) -> Select[tuple[Item]]:
+def entities(shelf: int) -> Select[Any]:
     """The items of a shelf, as entities."""
     return select(Item).where(Item.shelf == shelf % SHELVES).order_by(Item.id)
 
 
-def columns(shelf: int) -> Select[tuple[int, int, str, int]]:
+def columns(shelf: int) -> Select[Any]:
     """The items of a shelf, as rows of the same columns, without the ORM."""
     table = Item.__table__.c
     found = table.shelf == shelf % SHELVES
     return select(table.id, table.shelf, table.name, table.price).where(found)
+
+
+def price(shelf: int) -> Select[Any]:
+    """What a shelf costs: one value."""
+    return select(func.sum(Item.price)).where(Item.shelf == shelf % SHELVES)
 
 
 def fill(url: str) -> None:
