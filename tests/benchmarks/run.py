@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import gathers
 import web
-from database import database
+from database import Database, database, keep_off_the_first_core
 from picture import draw
 from results import Figure, Verdict, save
 from rich.console import Console
@@ -32,8 +32,6 @@ from verdicts import verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from sqlalchemy.engine import URL
 
 PARTS = ("gather", "network", "web")
 DELAY = 0.001
@@ -53,14 +51,14 @@ def main() -> None:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with database() as url, Progress(*columns, console=console) as progress:
-        fill(url.render_as_string(hide_password=False))
+    with database() as server, Progress(*columns, console=console) as progress:
+        fill(server.url.render_as_string(hide_password=False))
         bar = progress.add_task("", total=steps(parts, options))
 
         def advance(what: str) -> None:
             progress.update(bar, description=what, advance=1)
 
-        figures = measure(url, parts, options, advance)
+        figures = measure(server, parts, options, advance)
     found = verdicts(figures)
     for table in tables(figures):
         console.print(table)
@@ -96,14 +94,14 @@ def steps(parts: set[str], options: argparse.Namespace) -> int:
 
 
 def measure(
-    url: URL,
+    server: Database,
     parts: set[str],
     options: argparse.Namespace,
     advance: Callable[[str], None],
 ) -> list[Figure]:
     """The figures of all parts."""
     figures: list[Figure] = []
-    rounds = options.rounds
+    url, rounds = server.url, options.rounds
     if "gather" in parts:
         local = gathers.measure("gather", url, gathers.LOCAL, rounds, advance)
         figures += asyncio.run(local)
@@ -115,6 +113,8 @@ def measure(
             slow = gathers.measure(part, far, gathers.SLOW, rounds, advance)
             figures += asyncio.run(slow)
     if "web" in parts:
+        if server.pid is not None:
+            keep_off_the_first_core(server.pid)
         figures += web.measure(url, options.web_rounds, options.seconds, advance)
     return figures
 
