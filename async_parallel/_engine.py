@@ -37,9 +37,11 @@ class Backend:
         read_only: Makes the session refuse writes, in transactions and outside.
         read_write: Lets it write.
         is_read_only: Asks whether it refuses them.
+        read_only_outlives_rollback: Whether what a transaction changes of that stays.
     """
 
     read_only: str
+    read_only_outlives_rollback = False
     read_write: str
     is_read_only: str
 
@@ -96,6 +98,7 @@ class SQLite(Backend):
     read_only = "PRAGMA query_only = 1"
     read_write = "PRAGMA query_only = 0"
     is_read_only = "PRAGMA query_only"
+    read_only_outlives_rollback = True
     _SQLITE_READONLY = 8
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:

@@ -51,6 +51,7 @@ class Lane:
         self.lanes = lanes
         self._sessions = lanes.sessions
         self._connection: Connection | None = None
+        self._options: Any = None
         self.inner: Lanes | None = None
         self.job: Job | None = None
         self._begun = False
@@ -132,10 +133,12 @@ class Lane:
                     self._serve(job)
                     job.batch.record(job)
                     # Before the gather learns of it, so that nothing outlives the call.
-                    if self.lanes.idle:
+                    if self.lanes.idle or self._sessions.wanted:
                         self._disconnect()
                 finally:
                     job.batch.leave(job)
+                if self._sessions.wanted:  # and the pool serves who asks first
+                    await_only(asyncio.sleep(0))
                 job = self.lanes.take(self)
         finally:
             try:
@@ -210,17 +213,23 @@ class Lane:
                 # A copy, because the lane is inside job.context itself.
                 context=contextvars.copy_context(),
             )
-            value = await_only(job.task)
+            try:
+                value = await_only(job.task)
+            finally:
+                job.task = None  # it holds the job, by its context
         check_returned(value, job.label)
         return value
 
     def _connect(self) -> Connection:
         connection = self._connection
-        if connection is not None and self._sessions.unusable(connection):
+        if connection is not None and self._sessions.unusable(
+            connection, self._options
+        ):
             self._disconnect()
         if self._connection is None:
             try:
                 self._connection = self._sessions.connect()
+                self._options = self._connection.get_execution_options()
             except Exception as error:
                 error.add_note(f"async_parallel: connecting to {self._sessions.shown}")
                 raise

@@ -23,6 +23,9 @@ _LANES_AT_ONCE = 5
 _GROWTH_INTERVAL = 0.002
 _LATE = 0.001
 _BUSY = 0.5
+# Seconds without a turn for anyone, after which the lanes are waiting for the database,
+# whatever else the loop is busy with.
+_STALL = 0.05
 
 
 class Lanes:
@@ -55,6 +58,7 @@ class Lanes:
         self._queue: deque[Batch] = deque()
         self._lanes: set[Lane] = set()
         self._started = 0
+        self._taken_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._growth: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -96,10 +100,7 @@ class Lanes:
             return
         batch.queued = True
         self._queue.append(batch)
-        while self._queue and len(self._lanes) < min(_LANES_AT_ONCE, self.limit):
-            self._add_lane()
-        if self._queue:
-            self._arm()
+        self._fill()
 
     def take(self, lane: Lane) -> Job | None:
         """The job whose turn it is, now that of ``lane``; ``None`` if none waits."""
@@ -110,6 +111,7 @@ class Lanes:
         job = batch.take()
         job.lane = lane
         batch.turn += 1
+        self._taken_at = batch.last_turn
         if not batch.ready:
             self._leave_queue()
         elif batch.turn >= len(self._lanes):
@@ -120,6 +122,7 @@ class Lanes:
     def discard(self, lane: Lane) -> None:
         """Forget a lane that has ended."""
         self._lanes.discard(lane)
+        self._fill()  # it may have been cancelled before it began
 
     async def stop(self) -> None:
         """Abort every gather, and wait until every lane has ended."""
@@ -145,6 +148,12 @@ class Lanes:
     def _leave_queue(self) -> None:
         self._queue.popleft().queued = False
 
+    def _fill(self) -> None:
+        while not self.idle and len(self._lanes) < min(_LANES_AT_ONCE, self.limit):
+            self._add_lane()
+        if self._queue:
+            self._arm()
+
     def _add_lane(self) -> None:
         lane = Lane(self, number=self._started + 1)
         job = self.take(lane)
@@ -164,7 +173,8 @@ class Lanes:
     def _grow(self, armed_at: float, used_before: float) -> None:
         self._growth = None
         passed, used = perf_counter() - armed_at, thread_time() - used_before
-        if passed < _GROWTH_INTERVAL + _LATE and used < _BUSY * passed:
+        idle = passed < _GROWTH_INTERVAL + _LATE and used < _BUSY * passed
+        if idle or perf_counter() - self._taken_at > _STALL:
             for _ in range(min(len(self._lanes) or 1, self.limit - len(self._lanes))):
                 self._add_lane()
         if self._queue:

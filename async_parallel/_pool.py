@@ -28,13 +28,16 @@ class LanePool(AsyncAdaptedQueuePool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._parked: deque[tuple[Connection, float]] = deque()
-        self._lent: dict[Connection, float] = {}
+        # When each was checked, and the options that it had.
+        self._lent: dict[Connection, tuple[float, Any]] = {}
         self._wanted = 0
+        self._invalidated_at = self._invalidate_time
 
     def lend(self, engine: Engine) -> Connection:
         """A connection for a lane, which gives it back by ``take_back``."""
         now = monotonic()
-        if self._is_watched(engine):
+        if self._invalidate_time != self._invalidated_at or self._is_watched(engine):
+            self._invalidated_at = self._invalidate_time
             self._check_in_parked()
         while self._parked:
             connection, checked_at = self._parked.pop()
@@ -43,17 +46,28 @@ class LanePool(AsyncAdaptedQueuePool):
             connection.close()
         else:
             connection, checked_at = engine.connect(), now
-        self._lent[connection] = checked_at
+        self._lent[connection] = checked_at, connection.get_execution_options()
         return connection
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for a connection to be checked in."""
+        return self._wanted > 0
 
     def take_back(self, connection: Connection) -> None:
         """Park ``connection``, or check it in where that makes a difference."""
-        checked_at = self._lent.pop(connection, None)
+        checked_at, options = self._lent.pop(connection, (None, None))
         if connection.invalidated:
             self._check_in_parked()  # they may be dead too; the pool knows by now
+        elif connection.closed:
+            return
         elif checked_at is None:
             connection.invalidate()  # of a pool that was disposed of meanwhile
-        elif not self._wanted and not self._is_watched(connection.engine):
+        elif not (
+            self._wanted
+            or self._is_watched(connection.engine)
+            or is_changed(connection, options)
+        ):
             self._parked.append((connection, checked_at))
             return
         connection.close()
@@ -78,10 +92,11 @@ class LanePool(AsyncAdaptedQueuePool):
             self._wanted -= 1
 
     def _is_watched(self, engine: Engine) -> bool:
-        """Whether somebody listens to each checkout, who must not miss one."""
+        """Whether each checkout matters: to who listens to it, or wants a ping."""
         pool: Any = self.dispatch
         return bool(
-            pool.checkout
+            self._pre_ping
+            or pool.checkout
             or pool.checkin
             or pool.reset
             or engine.dispatch.engine_connect
@@ -90,3 +105,13 @@ class LanePool(AsyncAdaptedQueuePool):
     def _check_in_parked(self) -> None:
         while self._parked:
             self._parked.pop()[0].close()
+
+
+def is_changed(connection: Connection, options: Any) -> bool:
+    """Whether ``connection`` got other options than these, or listeners of its own.
+
+    Both would be there for whoever has it next.
+    """
+    return bool(
+        connection.get_execution_options() is not options or connection._has_events  # noqa: SLF001 - there is no public way to ask
+    )

@@ -258,7 +258,9 @@ def _mappings(result: Result[Any]) -> list[RowMapping]:
 
 def _items(result: Result[Any]) -> Any:
     unique = _unique(result)
-    return unique.scalars() if len(result.keys()) == 1 else unique
+    # Not keys(), which leaves out what has no name of its own, such as an alias.
+    width = len(cast("Any", result)._metadata._keys)  # noqa: SLF001
+    return unique.scalars() if width == 1 else unique
 
 
 def _default(result: Result[Any]) -> Any:

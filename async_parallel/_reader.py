@@ -22,9 +22,11 @@ def reading(make: Callable[..., orm.Session]) -> Callable[..., orm.Session]:
         make: A session class or a ``sessionmaker``. What else makes sessions is
             returned unchanged.
     """
-    if isinstance(make, orm.sessionmaker):
+    if type(make) is orm.sessionmaker:
         maker = cast("orm.sessionmaker[orm.Session]", make)
-        return orm.sessionmaker(class_=_subclass(maker.class_), **maker.kw)
+        reading_maker = orm.sessionmaker(class_=_subclass(maker.class_))
+        reading_maker.kw = maker.kw  # the same, so that configure() is for both
+        return reading_maker
     return _subclass(make) if isinstance(make, type) else make
 
 

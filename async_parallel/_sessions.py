@@ -10,7 +10,7 @@ from sqlalchemy.util import await_only
 
 from ._detached import guard
 from ._libpq import shown
-from ._pool import LanePool
+from ._pool import LanePool, is_changed
 from ._reader import reading
 from ._sources import Kind
 from .errors import ReadOnlyError
@@ -99,16 +99,26 @@ class Sessions:
         """Have ``connection`` closed instead of used again."""
         connection.info[_SPOILED] = True
 
-    def unusable(self, connection: Connection) -> bool:
-        """Whether no further query may run on ``connection``."""
-        return connection.invalidated or _SPOILED in connection.info
+    def unusable(self, connection: Connection, options: Any) -> bool:
+        """Whether no further query may run on ``connection``, which had ``options``."""
+        if connection.invalidated or connection.closed:
+            return True
+        return _SPOILED in connection.info or is_changed(connection, options)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody beside the lanes waits for a connection."""
+        pool = self._engine.sync_engine.pool
+        return isinstance(pool, LanePool) and pool.is_wanted
 
     def disconnect(self, connection: Connection) -> None:
         """Give a connection back as it was taken, or close it."""
-        if not connection.invalidated and _SPOILED in connection.info:
-            connection.invalidate()
         try:
-            ours = self._owned or connection.invalidated
+            gone = connection.invalidated or connection.closed
+            if not gone and _SPOILED in connection.info:
+                connection.invalidate()
+                gone = True
+            ours = self._owned or gone
             if not ours and not self._was_read_only(connection):
                 self._set(connection, self._backend.read_write)
         except BaseException:
@@ -138,8 +148,15 @@ class Sessions:
         """A fresh session for one statement in AUTOCOMMIT on ``connection``.
 
         ``None`` where the application does something at the beginning of each
-        transaction, such as ``SET LOCAL``: then there must be one.
+        transaction, such as ``SET LOCAL``, or has a level of its own set: then there
+        must be one.
         """
+        watched = connection.engine.dispatch
+        dbapi: Any = connection.connection.dbapi_connection
+        if not connection.dialect.detect_autocommit_setting(dbapi) or (
+            watched.begin or watched.rollback or watched.commit
+        ):
+            return None
         session = self.open(connection, self._make_reader)
         if not session.dispatch.after_begin:
             return session
@@ -231,7 +248,7 @@ class Sessions:
             # The session commits and rolls back what was begun here, as its own.
             yield {"join_transaction_mode": "control_fully"}
         finally:
-            if not connection.invalidated:
+            if not (connection.invalidated or connection.closed):
                 self._end(connection, read_only=read_only)
 
     def _end(self, connection: Connection, *, read_only: bool) -> None:
@@ -239,7 +256,7 @@ class Sessions:
             if connection.in_transaction():
                 connection.rollback()
             self._backend.end(connection)
-            if not read_only:
+            if not read_only or self._backend.read_only_outlives_rollback:
                 self._set(connection, self._backend.read_only)
         except BaseException:
             connection.invalidate()  # in an unknown state, so nobody may have it

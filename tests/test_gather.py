@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import pickle
 import threading
+import weakref
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, UnsupportedCompilationError
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Session, defer, selectinload
+from sqlalchemy.orm import Session, aliased, defer, selectinload
 from sqlalchemy.orm.exc import DetachedInstanceError
 
 from async_parallel import Query, QueryGatherer, scalar
@@ -946,3 +948,49 @@ async def test_a_cancelled_aclose_closes_all_the_same(gatherer: QueryGatherer) -
     assert "Connections in pool: 0" in gatherer.engine.pool.status()
     await asyncio.wait([closing])
     assert closing.cancelled()
+
+
+async def test_an_entity_and_its_unnamed_alias_are_two_columns(
+    gatherer: QueryGatherer,
+) -> None:
+    """A self-join gives rows of both, as ``Session.execute`` does."""
+    other = aliased(User)
+    statement = select(User, other).join(other, other.id == User.id + 1)
+    (pairs,) = await gatherer.gather(statement.order_by(User.id))
+    assert [(one.id, two.id) for one, two in pairs] == [(1, 2), (2, 3)]
+
+
+async def test_a_function_cannot_switch_writing_on_for_the_next(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """SQLite's ``PRAGMA query_only`` outlives a rollback, and is set again."""
+    gatherer = make_gatherer(sqlite, max_connections=1)
+
+    def allow(session: Session) -> None:
+        session.execute(text("PRAGMA query_only = 0"))
+
+    await gatherer.gather(allow)
+    with pytest.raises(ReadOnlyError):
+        await gatherer.gather(text("INSERT INTO users VALUES (99, 'x')"))
+
+
+async def test_results_of_async_functions_are_freed_without_a_collection(
+    gatherer: QueryGatherer,
+) -> None:
+    """No cycle of ours keeps a result until the garbage collector runs."""
+
+    class Thing:
+        """Something that a weak reference can watch."""
+
+    async def make(_session: AsyncSession) -> Thing:
+        return Thing()
+
+    gc.disable()
+    try:
+        (thing,) = await gatherer.gather(make)
+        watched = weakref.ref(thing)
+        del thing
+        await asyncio.sleep(0)
+        assert watched() is None
+    finally:
+        gc.enable()

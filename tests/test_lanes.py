@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from shop import User
 from sqlalchemy import select, text
 
@@ -14,7 +15,6 @@ from async_parallel import _lanes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pytest
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
@@ -71,3 +71,37 @@ async def test_a_closed_gatherer_has_no_greenlet_left(
     await gatherer.aclose()
     assert resting == []
     assert all(worker.dead for worker in workers)
+
+
+async def test_lanes_that_wait_for_the_database_do_not_keep_others_waiting(
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where nobody gets a turn, one more lane opens, however busy the loop is."""
+    monkeypatch.setattr(_lanes, "thread_time", time.perf_counter)  # all of the time
+    gatherer, go_on = make_gatherer(postgres), asyncio.Event()
+
+    async def hold(_session: AsyncSession) -> None:
+        await go_on.wait()
+
+    held = asyncio.create_task(gatherer.gather([hold] * 5))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(gatherer.gather(text("SELECT 1")), timeout=10)
+    go_on.set()
+    await held
+
+
+async def test_a_lane_that_ended_before_it_began_leaves_nobody_waiting(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Where somebody cancels every task, the gathers that were not meant go on."""
+    gatherer = make_gatherer(postgres, max_connections=1)
+    first = asyncio.create_task(gatherer.gather(text("SELECT 1")))
+    second = asyncio.create_task(gatherer.gather(text("SELECT 2")))
+    await asyncio.sleep(0)
+    (lane,) = [t for t in asyncio.all_tasks() if t.get_name() == "async_parallel lane"]
+    lane.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await asyncio.wait_for(second, timeout=10))[0][0][0] == 2

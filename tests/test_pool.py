@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from shop import User
 from sqlalchemy import event, select, text
+from sqlalchemy.exc import DBAPIError, ResourceClosedError
 from sqlalchemy.ext.asyncio import AsyncSession
 from wire import CountingProxy
 
@@ -14,6 +16,8 @@ from async_parallel import _pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
 
     from async_parallel import QueryGatherer
 
@@ -162,3 +166,87 @@ async def test_disposing_of_the_engine_closes_what_is_parked(
     assert await gatherer.gather(PID) != ([pid],)
     status = gatherer.engine.pool.status()
     assert "Current Checked out connections: 0" in status
+
+
+async def test_what_a_query_sets_on_its_connection_is_gone_for_the_next(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Execution options and listeners of a ``Connection`` reach no other query."""
+    gatherer, heard = make_gatherer(postgres, max_connections=1), []
+
+    async def translate(session: AsyncSession) -> None:
+        options = {"schema_translate_map": {None: "elsewhere"}}
+        await session.connection(execution_options=options)
+
+    def listen(session: Session) -> None:
+        connection = session.connection()
+        event.listen(connection, "before_cursor_execute", lambda *_: heard.append(1))
+
+    for spoil in (translate, listen):
+        await gatherer.gather(spoil)
+        assert len((await gatherer.gather(select(User)))[0]) == 3
+        _, users = await gatherer.gather(spoil, select(User))  # on one lane
+        assert len(users) == 3
+    assert heard == []
+
+
+async def test_who_wants_a_ping_gets_one_for_each_lane(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """With ``pool_pre_ping`` nothing is parked, so a dead connection is noticed."""
+    gatherer = make_gatherer(
+        postgres, max_connections=1, engine_options={"pool_pre_ping": True}
+    )
+    ((pid,),) = await gatherer.gather(PID)
+    await make_gatherer(postgres).gather(text(f"SELECT pg_terminate_backend({pid})"))
+    (value,) = await gatherer.gather(lambda session: session.scalar(PID))
+    assert value != pid
+
+
+async def test_what_others_found_dead_is_not_lent(
+    gatherer: QueryGatherer, postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """A session of the application that meets a dead connection warns the lanes too."""
+    pids = [pid for (pid,) in await gatherer.gather(PID, PID)]
+    end = text("SELECT pg_terminate_backend(p) FROM unnest(CAST(:pids AS int[])) p")
+    await make_gatherer(postgres).gather(end.bindparams(pids=pids))
+    async with AsyncSession(gatherer.engine) as session:
+        with pytest.raises(DBAPIError):
+            await session.scalar(PID)
+    values = await gatherer.gather([lambda session: session.scalar(PID)] * 2)
+    assert not set(values) & set(pids)
+
+
+async def test_a_session_of_the_application_gets_its_turn(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Lanes that are never out of work let others have a connection nevertheless."""
+    gatherer = make_gatherer(postgres, max_connections=1)
+    served = asyncio.Event()
+
+    async def gather_on() -> None:
+        while not served.is_set():
+            await gatherer.gather([PID] * 5)
+
+    busy = [asyncio.create_task(gather_on()) for _ in range(3)]
+    await asyncio.sleep(0)
+    async with AsyncSession(gatherer.engine) as session:
+        assert await asyncio.wait_for(session.scalar(PID), timeout=10)
+    served.set()
+    await asyncio.gather(*busy)
+
+
+async def test_a_function_that_closes_its_connection_harms_nobody(
+    gatherer: QueryGatherer,
+) -> None:
+    """It gets SQLAlchemy's error, and the pool is as before."""
+
+    def close(session: Session) -> None:
+        session.connection().close()
+
+    with pytest.raises(ResourceClosedError):
+        await gatherer.gather(close)
+    assert await gatherer.gather(PID)
+    pool: Any = gatherer.engine.sync_engine.pool
+    assert pool.checkedout() == 0
+    assert not pool._lent

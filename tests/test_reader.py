@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from shop import User
 from sqlalchemy import event, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 from wire import CountingProxy
@@ -132,3 +134,54 @@ async def test_a_facade_of_the_application_reads_the_same_way(
     gatherer = make_gatherer(database, sessionmaker=async_sessionmaker(class_=Facade))
     assert len(await gatherer.gather([text("SELECT 1")] * 2)) == 2
     assert len(made) == 2
+
+
+async def test_a_level_of_the_applications_own_leaves_no_transaction_open(
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    backends: Callable[[str], int],
+) -> None:
+    """With an isolation level for the engine each statement sees what is there now."""
+    options = {"isolation_level": "REPEATABLE READ"}
+    gatherer = make_gatherer(postgres, max_connections=1, engine_options=options)
+    now = select(text("pg_current_xact_id_if_assigned()"), text("txid_current()"))
+    seen = {(await gatherer.gather(now))[0][0][1] for _ in range(3)}
+    assert len(seen) == 3
+    assert backends("state = 'idle in transaction'") == 0
+    with pytest.raises(DBAPIError):
+        await gatherer.gather(text("SELECT 1/0"))
+    assert await gatherer.gather(text("SELECT 1"))
+
+
+async def test_a_statement_is_in_a_transaction_where_the_engine_is_listened_to(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """``begin`` of the engine is heard for each statement, and none stays open."""
+    gatherer, begun = make_gatherer(postgres, max_connections=1), []
+    await gatherer.gather(select(User))
+    event.listen(gatherer.engine.sync_engine, "begin", begun.append)
+    for _ in range(3):
+        await gatherer.gather(select(User))
+    assert len(begun) == 3
+
+
+async def test_configuring_a_sessionmaker_later_is_for_statements_too(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """``configure()`` after the gatherer was made applies to whatever runs."""
+
+    class Own(Session):
+        """A session class of its own, so that other tests are not listened to."""
+
+    maker = sessionmaker(class_=Own)
+    asynchronous: Any = async_sessionmaker(sync_session_class=maker)
+    gatherer, seen = make_gatherer(sqlite, sessionmaker=asynchronous), []
+
+    @event.listens_for(Own, "do_orm_execute")
+    def note(state: Any) -> None:
+        seen.append(state.session.info.get("tenant"))
+
+    await gatherer.gather(select(User))
+    maker.configure(info={"tenant": "ada"})
+    await gatherer.gather(select(User))
+    assert seen == [None, "ada"]
