@@ -112,6 +112,6 @@ def is_changed(connection: Connection, options: Any) -> bool:
 
     Both would be there for whoever has it next.
     """
-    return bool(
-        connection.get_execution_options() is not options or connection._has_events  # noqa: SLF001 - there is no public way to ask
-    )
+    private: Any = connection  # there is no public way to ask for listeners
+    listened: bool = private._has_events  # noqa: SLF001
+    return listened or connection.get_execution_options() is not options

@@ -157,7 +157,7 @@ async def test_a_statement_is_in_a_transaction_where_the_engine_is_listened_to(
     postgres: str, make_gatherer: Callable[..., QueryGatherer]
 ) -> None:
     """``begin`` of the engine is heard for each statement, and none stays open."""
-    gatherer, begun = make_gatherer(postgres, max_connections=1), []
+    gatherer, begun = make_gatherer(postgres, max_connections=1), list[object]()
     await gatherer.gather(select(User))
     event.listen(gatherer.engine.sync_engine, "begin", begun.append)
     for _ in range(3):
