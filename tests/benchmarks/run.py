@@ -83,7 +83,7 @@ def parse() -> argparse.Namespace:
 
 def steps(parts: set[str], options: argparse.Namespace) -> int:
     """How many times ``advance`` will be called."""
-    rounds, few = options.rounds, options.rounds // 3
+    rounds, few = options.rounds, max(2, options.rounds // 3)
     return sum(
         [
             ("gather" in parts) * (gathers.steps(gathers.LOCAL, rounds) + 6 * few),
@@ -105,8 +105,9 @@ def measure(
     if "gather" in parts:
         local = gathers.measure("gather", url, gathers.LOCAL, rounds, advance)
         figures += asyncio.run(local)
-        figures += asyncio.run(gathers.fairness(url, rounds // 3, advance))
-        figures += asyncio.run(gathers.processor(url, rounds // 3, advance))
+        few = max(2, rounds // 3)
+        figures += asyncio.run(gathers.fairness(url, few, advance))
+        figures += asyncio.run(gathers.processor(url, few, advance))
     if "network" in parts:
         part = f"network, {DELAY * 1000:g} ms each way"
         with slow_network(url, DELAY) as far:
