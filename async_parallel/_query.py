@@ -257,10 +257,9 @@ def _mappings(result: Result[Any]) -> list[RowMapping]:
 
 
 def _items(result: Result[Any]) -> Any:
-    unique = _unique(result)
     # Not keys(), which leaves out what has no name of its own, such as an alias.
     width = len(cast("Any", result)._metadata._keys)  # noqa: SLF001
-    return unique.scalars() if width == 1 else unique
+    return _unique(result).scalars() if width == 1 else _unique(result)
 
 
 def _default(result: Result[Any]) -> Any:
