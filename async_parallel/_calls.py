@@ -13,11 +13,13 @@ from sqlalchemy import Row
 from ._batch import Batch, Job
 from ._lane import current_job
 from ._query import as_query, refuse_writes
+from ._serving import served_request
 from ._sources import isa
 from .errors import QueryTypeError
 from .instrumentation import recorder
 
 if TYPE_CHECKING:
+    from ._client import Client
     from ._query import Query
     from .instrumentation import GatherReport
 
@@ -36,6 +38,7 @@ class GatherCall:
     on_finished: Callable[[Job], None] | None
     context: contextvars.Context
     outer: Job | None
+    client: Client | None
     reports: list[GatherReport] | None
 
     @classmethod
@@ -74,6 +77,7 @@ class GatherCall:
             on_finished=on_finished,
             context=contextvars.copy_context(),
             outer=current_job.get(None),
+            client=_client() if read_only else None,
             reports=recorder(),
             **limits,
         )
@@ -96,6 +100,12 @@ class GatherCall:
     def key(self, job: Job) -> Any:
         """How the caller knows a job: by the key of a mapping, or by position."""
         return job.position if self.keys is None else self.keys[job.position]
+
+
+def _client() -> Client | None:
+    """For whom the caller works, and whoever goes with him."""
+    request = served_request.get(None)
+    return None if request is None else request.client
 
 
 def _unpack(

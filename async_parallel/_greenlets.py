@@ -1,10 +1,10 @@
 """Synchronous code that awaits, in greenlets that are used again.
 
-A function runs in a greenlet, and what it awaits by ``sqlalchemy.util.await_only`` is
-awaited by the task that drives it, as by ``greenlet_spawn`` of SQLAlchemy. There each
-call makes a greenlet, for which CPython maps a fresh stack: as costly as a dozen
-switches, and a tenth of a small query. Here one that is through with its function rests
-until the next.
+A function runs in a greenlet, and what it hands to its parent is awaited by the task
+that drives it, as by ``greenlet_spawn`` of SQLAlchemy. There each call makes a
+greenlet, for which CPython maps a fresh stack: as costly as a dozen switches, a tenth
+of a small query or request. Here one that is through with its function rests until the
+next.
 """
 
 from __future__ import annotations
@@ -18,15 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Greenlets:
-    """The resting greenlets of one event loop."""
+# Each keeps its stack, some 20 KiB; a burst of requests shall not keep them for good.
+_MOST_AT_REST = 64
 
-    def __init__(self) -> None:
-        self._resting: list[_Worker] = []
+
+class Greenlets:
+    """The resting greenlets of one event loop.
+
+    Args:
+        kind: Their class. Default: one in which SQLAlchemy may await, by
+            ``sqlalchemy.util.await_only``.
+    """
+
+    def __init__(self, kind: type[Worker] | None = None) -> None:
+        self._kind = kind or _SQLAlchemyWorker
+        self._resting: list[Worker] = []
 
     async def run(self, function: Callable[..., None], *args: Any) -> None:
         """Call ``function(*args)`` in a greenlet, awaiting here what it awaits."""
-        worker = self._resting.pop() if self._resting else _Worker(_work)
+        worker = self._resting.pop() if self._resting else self._kind(_work)
         driver = getcurrent()
         worker.parent = driver
         worker.gr_context = driver.gr_context
@@ -42,21 +52,24 @@ class Greenlets:
                 awaitable = worker.switch(value)
         raised, worker.raised = worker.raised, None
         self._resting.append(worker)
+        if len(self._resting) > _MOST_AT_REST:
+            self._end_one()
         if raised is not None:
             raise raised
 
     def end(self) -> None:
         """End the resting ones."""
         while self._resting:
-            worker = self._resting.pop()
-            worker.parent = getcurrent()
-            worker.switch()
+            self._end_one()
+
+    def _end_one(self) -> None:
+        worker = self._resting.pop()
+        worker.parent = getcurrent()
+        worker.switch()
 
 
-class _Worker(greenlet):
+class Worker(greenlet):
     """A greenlet that runs one function after another."""
-
-    __sqlalchemy_greenlet_provider__ = True  # SQLAlchemy may await in it
 
     function: Callable[[], None] | None = None
     raised: BaseException | None = None
@@ -66,6 +79,10 @@ class _Worker(greenlet):
         """Be at rest, and return who drives it."""
         self.at_rest = True
         return cast("greenlet", self.parent)
+
+
+class _SQLAlchemyWorker(Worker):
+    __sqlalchemy_greenlet_provider__ = True
 
 
 def _work() -> None:
@@ -84,5 +101,5 @@ def _work() -> None:
         _current().rest().switch()
 
 
-def _current() -> _Worker:
-    return cast("_Worker", getcurrent())
+def _current() -> Worker:
+    return cast("Worker", getcurrent())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from ._blocking import BlockingWatch
 from ._forks import keep_for_ever, watch
 from ._portal import Portal, refuse_patched_process, refuse_uwsgi_without_threads
 from ._remote import RemoteCall
@@ -43,14 +44,19 @@ class HomeLoop:
         owner: How errors name who this is for.
         portal: Whether a portal may be started. Without, home is the loop of the
             first caller.
+        debug: Asked when a loop becomes home: whether to name what blocks it.
     """
 
-    def __init__(self, owner: str, *, portal: bool) -> None:
+    def __init__(
+        self, owner: str, *, portal: bool, debug: Callable[[], bool] | None = None
+    ) -> None:
         self._owner = owner
         self._may_start_portal = portal
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._portal: Portal | None = None
+        self._debug = debug
+        self._watch: BlockingWatch | None = None
         self._pid = os.getpid()
         self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
         watch(self)
@@ -78,6 +84,7 @@ class HomeLoop:
         if self.loop is not loop:
             self._forget()
             self._loop = loop
+            self._watch_blocking(loop, threading.get_ident())
 
     def ensure(self) -> asyncio.AbstractEventLoop:
         """Home; where there is none, the portal is started or the caller's adopted.
@@ -99,6 +106,7 @@ class HomeLoop:
                 self._forget()
                 self._portal = Portal()
                 self._loop = self._portal.loop
+                self._watch_blocking(self._portal.loop, self._portal.thread)
             return self._portal.loop if self._portal else self._require()
 
     def stop(self) -> None:
@@ -176,10 +184,18 @@ class HomeLoop:
             return
         self._pid = os.getpid()
         self._lock = threading.Lock()  # the parent's may be held for ever
-        keep_for_ever([self._loop, self._portal, self._forget()])
+        watch, self._watch = self._watch, None  # its thread is the parent's
+        keep_for_ever([self._loop, self._portal, watch, self._forget()])
+
+    def _watch_blocking(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
+        if self._debug is not None and self._debug():
+            self._watch = BlockingWatch(loop, thread)
 
     def _forget(self) -> list[object]:
         was_home, self._loop, self._portal = self._loop, None, None
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
         if was_home is None:
             return []
         return [tenant.abandon() for tenant in list(self._tenants)]

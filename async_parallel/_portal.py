@@ -15,6 +15,7 @@ class Portal:
 
     Attributes:
         loop: The loop, which runs from the start.
+        thread: The identifier of the thread.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,7 @@ class Portal:
             target=self._main, name="async_parallel portal", daemon=True
         )
         self.loop: asyncio.AbstractEventLoop
+        self.thread: int
         self._thread.start()
         started.wait()
 
@@ -38,6 +40,7 @@ class Portal:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
         self._stopped = asyncio.Event()
         self._started.set()
         await self._stopped.wait()

@@ -2,66 +2,110 @@
 
 Flask asks ``app.ensure_sync`` for a synchronous version of each view, hook and error
 handler that it is about to call, and that asks ``app.async_to_sync`` where it is a
-coroutine function. Both are replaced.
+coroutine function. Both are replaced. The session interface it calls without asking,
+so that is seen to when a request begins.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._serving import (
-    await_here,
-    is_serving,
-    off_loop,
-    serve,
-    workers_of_request,
-)
+from ._serving import await_here, is_serving, off_loop, serve, served_request
+from ._streams import streamable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from ._home_loop import HomeLoop
+    from ._streams import Keep
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+_MARK = "_async_parallel_nonblocking"
 
 
-def route(app: Any, home: HomeLoop, on_portal: Callable[[], None]) -> None:
-    """Replace how ``app`` calls its functions.
+def nonblocking(function: F) -> F:
+    """Mark a synchronous view or hook that never blocks: it runs on the event loop.
+
+    That saves the way to a worker thread and back. While it runs, nothing else does,
+    so it may compute a little, and wait for nothing: no file, no lock, no database.
+    Put it next to the function, below other decorators: they do not inherit it.
+
+    Args:
+        function: The function; it is returned, marked.
+    """
+    # The mark names whom it is for: functools.wraps() copies it to what may block.
+    setattr(function, _MARK, function)
+    return function
+
+
+class Router:
+    """Replaces how a Flask application calls its functions.
 
     Args:
         app: The Flask application.
         home: Where its async functions run.
         on_portal: Called before one of them is sent to the portal, which must be
             stopped some day.
+        keep: Keeps the request's context for an iterator that makes a response.
     """
-    by_flask = app.async_to_sync
 
-    def async_to_sync(func: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(func)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if is_serving():
-                return await_here(func(*args, **kwargs))
-            coroutine = functools.partial(func, *args, **kwargs)
-            workers = workers_of_request.get(None)
-            if workers is not None:  # a worker's synchronous code calls it: go back
-                return home.block_on(serve, workers, _run, coroutine)
-            if not app.config["ASYNC_PARALLEL_SHARED_LOOP"]:
-                return by_flask(func)(*args, **kwargs)
-            on_portal()
-            return home.block_on(coroutine)
+    def __init__(
+        self, app: Any, home: HomeLoop, on_portal: Callable[[], None], keep: Keep
+    ) -> None:
+        self._app = app
+        self._home = home
+        self._on_portal = on_portal
+        self._keep = keep
+        self._by_flask = app.async_to_sync
+        self._make_context = app.request_context
+        app.async_to_sync = self.async_to_sync
+        app.ensure_sync = self.ensure_sync
+        app.request_context = self.request_context
 
-        return call
+    def async_to_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """A synchronous function that runs the coroutine function ``func`` at home."""
+        return functools.partial(self._at_home, func)
 
-    def ensure_sync(func: Callable[..., Any]) -> Callable[..., Any]:
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """A synchronous function that runs ``func`` where it belongs."""
         if inspect.iscoroutinefunction(func):
-            wrapped: Callable[..., Any] = app.async_to_sync(func)
+            wrapped: Callable[..., Any] = self._app.async_to_sync(func)
             return wrapped
-        if _never_blocks(func):
-            return func
-        return functools.partial(off_loop, func)
+        run = self._in_place if _never_blocks(func) else self._elsewhere
+        return functools.partial(run, func)
 
-    app.async_to_sync = async_to_sync
-    app.ensure_sync = ensure_sync
+    def request_context(self, environ: Any) -> Any:
+        """The context of a request that begins."""
+        # The application may set its session interface at any time.
+        _route_session(self._app.session_interface)
+        return self._make_context(environ)
+
+    def _at_home(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if is_serving():
+            return self._finish(await_here(func(*args, **kwargs)))
+        coroutine = functools.partial(func, *args, **kwargs)
+        if served_request.get(None) is not None:
+            # A worker's synchronous code calls it: go back to the loop.
+            return self._finish(self._home.block_on(serve, _run, coroutine))
+        if not self._app.config["ASYNC_PARALLEL_SHARED_LOOP"]:
+            return self._finish(self._by_flask(func)(*args, **kwargs))
+        self._on_portal()
+        return self._finish(self._home.block_on(coroutine))
+
+    def _elsewhere(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return self._finish(off_loop(func, *args, **kwargs))
+
+    def _in_place(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return self._finish(func(*args, **kwargs))
+
+    def _finish(self, value: Any) -> Any:
+        """``value`` as WSGI can have it, where it is made by an async iterator."""
+        if value is None:
+            return None
+        return streamable(value, self._home.block_on, self._keep)
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -69,8 +113,26 @@ def _run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 
 def _never_blocks(func: Callable[..., Any]) -> bool:
-    """Whether ``func`` is Flask's own, and leads to user code by ``ensure_sync``."""
+    """Whether ``func`` is marked, only makes a generator, or is Flask's own.
+
+    What Flask has leads to user code by ``ensure_sync``.
+    """
     function = getattr(func, "__func__", func)
+    if getattr(function, _MARK, None) is function:
+        return True
     # Not __module__, which View.as_view() and decorators set to that of the class.
     module = getattr(function, "__globals__", {}).get("__name__")
-    return module in {"flask.views", "flask.templating"}
+    return module in {"flask.views", "flask.templating"} or inspect.isasyncgenfunction(
+        func
+    )
+
+
+def _route_session(interface: Any) -> None:
+    """Have a session interface that may block do so off the loop."""
+    kind = type(interface)
+    for name in ("open_session", "save_session"):
+        method = getattr(kind, name)
+        if method.__module__ != "flask.sessions" and name not in vars(interface):
+            setattr(
+                interface, name, functools.partial(off_loop, getattr(interface, name))
+            )

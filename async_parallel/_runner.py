@@ -48,10 +48,17 @@ class Runner:
                 call.timeout, batch.time_out, call.timeout
             )
         self._batches.add(batch)
+        client = call.client
+        if client is not None and client.loop is not asyncio.get_running_loop():
+            client = None  # of another server in this process
         try:
             batch.submit(jobs, self._open().inside(call.outer))
+            if client is not None:
+                client.watch(batch.abort)
             await batch.wait()
         finally:
+            if client is not None:
+                client.unwatch(batch.abort)
             self._batches.discard(batch)
             if timer is not None:
                 timer.cancel()

@@ -14,52 +14,59 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from greenlet import getcurrent, greenlet
 
+from ._greenlets import Greenlets, Worker
 from ._waiting import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from concurrent.futures import Executor
 
+    from ._client import Client
+
 T = TypeVar("T")
 
 
-workers_of_request: contextvars.ContextVar[Executor] = contextvars.ContextVar(
-    "workers_of_request"
+class ServedRequest:
+    """What a request is served with.
+
+    Attributes:
+        workers: Where its functions that may block run.
+        client: Who asked.
+        stream: What its response is made of, if that is an async iterator.
+    """
+
+    __slots__ = ("client", "stream", "workers")
+
+    def __init__(self, workers: Executor, client: Client) -> None:
+        self.workers = workers
+        self.client = client
+        self.stream: Any = None
+
+
+served_request: contextvars.ContextVar[ServedRequest] = contextvars.ContextVar(
+    "served_request"
 )
-"""Where the request that this code is part of runs what may block."""
+"""The request that this code is part of, under ``ASGIAdapter``."""
 
 
-class _Serving(greenlet):
+class _Serving(Worker):
     """The greenlet of one request."""
 
-    workers: Executor
+
+def serving_greenlets() -> Greenlets:
+    """Greenlets for requests, in which ``await_here`` and ``off_loop`` work."""
+    return Greenlets(_Serving)
 
 
-async def serve(workers: Executor, function: Callable[..., T], *args: Any) -> T:
-    """Run ``function`` in a greenlet on the running loop.
-
-    Inside, ``await_here`` suspends it until a coroutine is done, and ``off_loop``
-    until a worker thread is.
-
-    Args:
-        workers: Where ``off_loop`` runs functions.
-        function: The synchronous function to run.
-        args: Its arguments.
-    """
-    running = _Serving(function)
-    running.workers = workers
-    running.gr_context = getcurrent().gr_context
-    workers_of_request.set(workers)
-    yielded = running.switch(*args)
-    while not running.dead:
-        try:
-            value = await _Yielded(yielded)
-        except BaseException as error:  # noqa: BLE001 - belongs to who is suspended
-            yielded = running.throw(error)
-        else:
-            yielded = running.switch(value)
-    result: T = yielded
-    return result
+async def serve(function: Callable[..., T], *args: Any) -> T:
+    """Run ``function`` in a greenlet on the running loop, and return its result."""
+    greenlets = serving_greenlets()
+    call = _Outcome(functools.partial(function, *args))
+    try:
+        await greenlets.run(call)
+    finally:
+        greenlets.end()
+    return call.get()
 
 
 def is_serving() -> bool:
@@ -82,7 +89,7 @@ def await_here(coroutine: Coroutine[Any, Any, T]) -> T:
             value: T = stop.value
             return value
         try:
-            argument = _event_loop().switch(yielded)
+            argument = _event_loop().switch(_Yielded(yielded))
             step = coroutine.send
         except BaseException as error:  # noqa: BLE001 - belongs to the coroutine
             argument = error
@@ -113,11 +120,10 @@ def off_loop_in(
     **kwargs: Any,
 ) -> T:
     """Do the same in ``context``, which several calls in a row may share."""
-    current = getcurrent()
-    if not isinstance(current, _Serving):
+    if not is_serving():
         return context.run(function, *args, **kwargs)
     call = _Outcome(functools.partial(function, *args, **kwargs))
-    await_here(_in_thread(current.workers, context, call))
+    await_here(_in_thread(served_request.get().workers, context, call))
     return call.get()
 
 

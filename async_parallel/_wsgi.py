@@ -1,133 +1,41 @@
-"""One HTTP exchange: from an ASGI scope to a WSGI call and back (PEP 3333)."""
+"""One HTTP exchange: a WSGI call in the request's greenlet, and its response."""
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import io
-import sys
+import functools
+import re
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
-from ._serving import await_here, is_serving, off_loop_in
-from ._waiting import running_loop
-from .errors import HomeLoopError
+from ._body import Body
+from ._environ import BadHeadersError, make_environ
+from ._serving import await_here, off_loop_in
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-    Scope = MutableMapping[str, Any]
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
+    from ._client import Message, Scope, Send
+    from ._serving import ServedRequest
+
     Headers = list[tuple[str, str]]
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-_BUFFER = 64 * 1024
-
-
-def make_environ(scope: Scope, body: io.BufferedIOBase) -> dict[str, Any]:
-    """The WSGI environment of an ASGI HTTP scope.
-
-    Header names with an underscore are left out: as ``HTTP_*`` they could not be told
-    from the same name with a hyphen, which a proxy may have checked or set.
-    """
-    root = scope.get("root_path", "").rstrip("/")
-    path = scope["path"]
-    if root and (path == root or path.startswith(f"{root}/")):
-        path = path[len(root) :]
-    query = scope.get("query_string", b"").decode("latin-1")
-    raw_path = scope.get("raw_path") or scope["path"].encode()
-    uri = raw_path.decode("latin-1") + (f"?{query}" if query else "")
-    host, port = scope.get("server") or ("localhost", None)
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": root.encode().decode("latin-1"),
-        "PATH_INFO": path.encode().decode("latin-1"),
-        "QUERY_STRING": query,
-        "REQUEST_URI": uri,
-        "RAW_URI": uri,
-        "SERVER_NAME": host,
-        "SERVER_PORT": str(port or (443 if scope.get("scheme") == "https" else 80)),
-        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": scope.get("scheme", "http"),
-        "wsgi.input": body,
-        "wsgi.input_terminated": True,
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-        "asgi.scope": scope,
-    }
-    if environ["wsgi.url_scheme"] == "https":
-        environ["HTTPS"] = "on"
-    if scope.get("client"):
-        environ["REMOTE_ADDR"] = scope["client"][0]
-        environ["REMOTE_PORT"] = str(scope["client"][1])
-    _add_headers(environ, scope["headers"])
-    return environ
-
-
-def _add_headers(
-    environ: dict[str, Any], headers: Iterable[tuple[bytes, bytes]]
-) -> None:
-    for raw_name, raw_value in headers:
-        if b"_" in raw_name:
-            continue
-        name = raw_name.decode("latin-1").upper().replace("-", "_")
-        value = raw_value.decode("latin-1")
-        if name not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
-            name = f"HTTP_{name}"
-            if name in environ:
-                separator = "; " if name == "HTTP_COOKIE" else ","
-                value = environ[name] + separator + value
-        environ[name] = value
-
-
-class Body(io.RawIOBase):
-    """The request's body, received from the client as it is read."""
-
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
-        self._receive = receive
-        self._loop = loop
-        self._chunk = memoryview(b"")
-        self._more = True
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._chunk and self._more:
-            self._take(self._wait())
-        size = min(len(buffer), len(self._chunk))
-        buffer[:size] = self._chunk[:size]
-        self._chunk = self._chunk[size:]
-        return size
-
-    def _wait(self) -> Message:
-        if is_serving():
-            return await_here(self._next())
-        if running_loop() is self._loop:
-            raise HomeLoopError(
-                "The request's body has not been read, and here, in a query or a"
-                " task beside the view, waiting for it would block the event loop."
-                " Read it in the view first: data = request.get_json()."
-            )
-        # In a worker thread; the request's greenlet waits for it meanwhile.
-        return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
-
-    async def _next(self) -> Message:
-        return await self._receive()
-
-    def _take(self, message: Message) -> None:
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnected
-        self._chunk = memoryview(message.get("body", b""))
-        self._more = message.get("more_body", False)
+_UNSAFE = re.compile(r"[\0\r\n]")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+# Of one connection, which is the server's (PEP 3333, "Other HTTP Features").
+_CHUNKED = b"transfer-encoding"
+_HOP_BY_HOP = {
+    *{b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"},
+    _CHUNKED,
+}
+_NO_BODY = {204, 304}
+_HTTP_2 = "2"
 
 
 class Exchange:
@@ -135,37 +43,68 @@ class Exchange:
 
     Args:
         scope: The ASGI HTTP scope.
-        receive: Receives the request's body.
         send: Sends the response.
+        request: What the request is served with.
+        max_headers: How many headers the request may have.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, scope: Scope, send: Send, request: ServedRequest, max_headers: int
+    ) -> None:
         self._scope = scope
-        self._body = Body(receive, asyncio.get_running_loop())
         self._send = send
+        self._request = request
+        self._client = request.client
+        self._max_headers = max_headers
         self._start: Message | None = None
-        self._remaining: int | None = None
+        self._announced: int | None = None  # by Content-Length
+        self._sent = 0
+        self._has_body = True
         self._started = False
         self._ended = False
 
     def run(self, app: Callable[..., Iterable[bytes]]) -> None:
         """Call the WSGI application and send what it answers."""
-        environ = make_environ(self._scope, io.BufferedReader(self._body, _BUFFER))
-        iterable = app(environ, self._start_response)
-        # A body of known length that is no file exists by now. Anything else is made
-        # while it is iterated over, by code that may block.
-        exists = self._remaining is not None and isinstance(
-            iterable, (list, tuple, ClosingIterator)
+        try:
+            environ = make_environ(
+                self._scope, Body(self._client), max_headers=self._max_headers
+            )
+        except BadHeadersError as error:
+            self._refuse(error)
+            return
+        try:
+            self._respond(app(environ, self._start_response))
+        except ClientDisconnected:
+            self._ended = True  # nobody is there whom anything could be told
+
+    def _respond(self, iterable: Iterable[bytes]) -> None:
+        body: Any = iterable
+        response = _response_behind(iterable)
+        stream = self._request.stream
+        exists = isinstance(iterable, (list, tuple)) or (
+            response is not None and response.is_sequence
         )
-        body: Any = iterable if exists else _OffLoop(iterable)
+        # What does not exist yet is made while it is iterated over, by code that may
+        # block; and somebody has to notice when nobody wants it any more.
+        if not exists:
+            if stream is None:
+                body = _OffLoop(iterable)
+            self._client.watch(_note)
         try:
             for chunk in body:
                 self._write(chunk)
+                if self._ended or self._client.gone:
+                    break
             self._finish()
         finally:
+            if stream is not None:
+                stream.close()
             close = getattr(body, "close", None)
             if close is not None:
-                close()
+                if response is None or response._on_close:  # noqa: SLF001 - the user's
+                    off_loop_in(contextvars.copy_context(), close)
+                else:
+                    close()
 
     def _start_response(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
@@ -174,44 +113,73 @@ class Exchange:
             raise exc_info[1].with_traceback(exc_info[2])
         if exc_info is None and self._start is not None:
             raise RuntimeError("start_response() was called twice without exc_info.")
-        self._remaining = None
+        code = int(status[:3])
+        self._announced = None
+        self._has_body = code not in _NO_BODY and self._scope["method"] != "HEAD"
         encoded: list[tuple[bytes, bytes]] = []
+        http_2 = self._scope["http_version"] >= _HTTP_2
         for name, value in headers:
-            lowered = name.lower()
-            if lowered == "content-length":
-                self._remaining = int(value)
-            encoded.append((lowered.encode("latin-1"), value.encode("latin-1")))
+            if _UNSAFE.search(value):
+                raise _unsafe(name, value)
+            lowered = _lowered(name)
+            if lowered == b"content-length":
+                if code in _NO_BODY:
+                    continue  # servers would wait for what it announces
+                self._announced = int(value)
+            elif lowered in _HOP_BY_HOP and (http_2 or lowered == _CHUNKED):
+                continue
+            encoded.append((lowered, value.encode("latin-1")))
         self._start = {
             "type": "http.response.start",
-            "status": int(status[:3]),
+            "status": code,
             "headers": encoded,
         }
         return self._write
 
     def _write(self, chunk: bytes) -> None:
-        if not chunk or self._ended:
+        if not chunk or self._ended or not self._has_body:
             return
-        if self._remaining is not None:
-            self._remaining -= len(chunk)
-        self._emit(chunk, more=self._remaining is None or self._remaining > 0)
+        if self._announced is not None:
+            chunk = chunk[: self._announced - self._sent]
+        self._sent += len(chunk)
+        await_here(self._send_chunk(chunk, more=self._sent != self._announced))
 
     def _finish(self) -> None:
-        if not self._ended:
-            self._emit(b"", more=False)
-
-    def _emit(self, chunk: bytes, *, more: bool) -> None:
-        await_here(self._send_chunk(chunk, more=more))
+        if self._ended or self._client.gone:
+            return
+        if self._has_body and self._announced not in {None, self._sent}:
+            raise RuntimeError(
+                f"The application announced {self._announced} bytes as the"
+                f" Content-Length of {self._scope['path']!r} and sent {self._sent}."
+                " Leave the header out, or correct it."
+            )
+        await_here(self._send_chunk(b"", more=False))
 
     async def _send_chunk(self, chunk: bytes, *, more: bool) -> None:
-        if not self._started:
-            if self._start is None:
-                raise RuntimeError("The application did not call start_response().")
-            self._started = True
-            await self._send(self._start)
-        self._ended = not more
-        await self._send(
-            {"type": "http.response.body", "body": chunk, "more_body": more}
-        )
+        try:
+            if not self._started:
+                if self._start is None:
+                    raise RuntimeError("The application did not call start_response().")
+                self._started = True
+                await self._send(self._start)
+            self._ended = not more
+            await self._send(
+                {"type": "http.response.body", "body": chunk, "more_body": more}
+            )
+        except OSError as error:  # how ASGI says that the client has gone
+            self._client.lose()
+            raise ClientDisconnected from error
+
+    def _refuse(self, refusal: BadHeadersError) -> None:
+        text = f"{refusal}\n".encode()
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(text))),
+            ("Connection", "close"),
+        ]
+        self._start_response(refusal.status, headers)
+        self._write(text)
+        self._finish()
 
 
 class _OffLoop:
@@ -236,5 +204,36 @@ class _OffLoop:
             off_loop_in(self._context, close)
 
 
+@functools.lru_cache(maxsize=512)
+def _lowered(name: str) -> bytes:
+    if not _NAME.fullmatch(name):
+        raise _unsafe(name, "")
+    return name.lower().encode("latin-1")
+
+
+def _unsafe(name: str, value: str) -> ValueError:
+    return ValueError(
+        f"The response's header {name!r} cannot be sent: its name has other characters"
+        f" than letters, digits and '-', or its value a line break: {value!r}. Take"
+        " them out, or encode the value."
+    )
+
+
 def _next(iterator: Iterator[bytes]) -> bytes | None:
     return next(iterator, None)
+
+
+def _note(_reason: object) -> None:
+    """Do nothing: that the client has gone is seen before the next chunk."""
+
+
+def _response_behind(iterable: Any) -> Response | None:
+    """The werkzeug response that ``iterable`` is of, where nothing is around it."""
+    if type(iterable) is not ClosingIterator:
+        return None
+    # There is no public way to ask.
+    *inner, last = (getattr(call, "__self__", None) for call in iterable._callbacks)  # noqa: SLF001
+    plain = isinstance(last, Response) and type(last).close is Response.close
+    if plain and all(isinstance(owner, GeneratorType) for owner in inner):
+        return last
+    return None

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ._serving import serve
+from ._client import Client
+from ._gather import check_positive
+from ._routing import nonblocking
+from ._serving import ServedRequest, served_request, serving_greenlets
 from ._wsgi import Exchange
 from .errors import ExtensionNotFoundError
 
 if TYPE_CHECKING:
-    from ._wsgi import Receive, Scope, Send
+    from collections.abc import Callable
+    from concurrent.futures import Future
 
-__all__ = ["ASGIAdapter"]
+    from ._client import Receive, Scope, Send
+
+__all__ = ["ASGIAdapter", "nonblocking"]
+
+_logger = logging.getLogger("async_parallel")
+
+_BODY_HEADERS = {b"content-length", b"transfer-encoding"}
+
+MAX_HEADERS = 100
+"""Headers that a request may have unless told otherwise, as in gunicorn."""
 
 
 class ASGIAdapter:
     """Serves a Flask application, or any WSGI application, under an ASGI server.
 
-    Each request runs in a greenlet on the server's event loop. Async views, hooks and
-    error handlers run on that loop without a thread, and share it with the gathers
-    they make. Synchronous ones run in a bounded pool of threads, with the request's
-    context. The loop is the application's home loop until the server shuts down.
+    Each request runs in a greenlet on the server's event loop. Async views, hooks,
+    error handlers and async iterators that are responses run on that loop without a
+    thread, and share it with the gathers they make. Synchronous ones run in a bounded
+    pool of threads, with the request's context; those marked with ``nonblocking`` run
+    on the loop. The loop is the application's home loop until the server shuts down.
+
+    Bodies are received while they are read, responses are sent as fast as the client
+    takes them. When the client goes, the request's read-only gathers are cancelled and
+    its stream ends; a view is never interrupted.
 
     Args:
         app: The application. ``AsyncParallel`` must be initialised on a Flask one, for
@@ -31,24 +50,45 @@ class ASGIAdapter:
             application runs on the loop as it is.
         max_threads: How many synchronous functions may run at once. Default: as many
             as ``ThreadPoolExecutor`` takes, at most 32.
+        max_headers: How many headers a request may have; one with more is answered
+            with 431. Default: 100, as in gunicorn.
+        require_databases: Fail the server's start where a database does not answer,
+            instead of logging it.
+        shutdown_timeout: Seconds that the shutdown waits for synchronous functions
+            that still run. Default: 10.
+
+    Raises:
+        ValueError: A limit that is not positive.
     """
 
-    def __init__(self, app: Any, *, max_threads: int | None = None) -> None:
-        if max_threads is not None and max_threads < 1:
-            raise ValueError(
-                f"max_threads must be at least 1, and it is {max_threads!r}."
-            )
+    def __init__(
+        self,
+        app: Any,
+        *,
+        max_threads: int | None = None,
+        max_headers: int = MAX_HEADERS,
+        require_databases: bool = False,
+        shutdown_timeout: float = 10.0,
+    ) -> None:
+        check_positive(
+            max_threads=max_threads,
+            max_headers=max_headers,
+            shutdown_timeout=shutdown_timeout,
+        )
         self._app = app
         self._max_threads = max_threads or min(32, (os.cpu_count() or 1) + 4)
-        self._workers: ThreadPoolExecutor | None = None
+        self._max_headers = max_headers
+        self._require_databases = require_databases
+        self._shutdown_timeout = shutdown_timeout
+        self._workers: _Workers | None = None
+        self._greenlets = serving_greenlets()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope: HTTP or the lifespan; a websocket is closed."""
         kind = scope["type"]
         if kind == "http":
-            await self._make_home()
-            await serve(self._threads(), Exchange(scope, receive, send).run, self._app)
+            await self._serve(scope, receive, send)
         elif kind == "lifespan":
             await self._lifespan(receive, send)
         elif kind == "websocket":
@@ -61,28 +101,43 @@ class ASGIAdapter:
                 }
             )
 
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            await self._make_home()
+        client = Client(receive, expects_body=_announces_body(scope))
+        request = ServedRequest(self._threads(), client)
+        served_request.set(request)
+        exchange = Exchange(scope, send, request, self._max_headers)
+        try:
+            await self._greenlets.run(exchange.run, self._app)
+        finally:
+            await client.end()
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await self._make_home()
-                if self._extension is not None:
-                    await self._extension.open()
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self._shut_down()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+        await receive()
+        try:
+            await self._start_up()
+        except Exception as error:
+            _logger.exception("The application did not start.")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._shut_down()
+        await send({"type": "lifespan.shutdown.complete"})
 
     @property
     def _extension(self) -> Any:
         return getattr(self._app, "extensions", {}).get("async_parallel")
 
+    async def _start_up(self) -> None:
+        await self._make_home()
+        if self._extension is not None:
+            await self._extension.open(strict=self._require_databases)
+
     async def _make_home(self) -> None:
         """Make the running loop the application's home; a server may have several."""
         loop = asyncio.get_running_loop()
-        if self._loop is loop:
-            return
         if self._extension is not None:
             await self._extension.make_home()
         elif hasattr(self._app, "ensure_sync"):
@@ -91,14 +146,13 @@ class ASGIAdapter:
                 " would block the event loop. Write 'AsyncParallel(app)' where the app"
                 " is made."
             )
-        self._loop = loop
+        if self._loop is not loop:
+            self._loop, self._greenlets = loop, serving_greenlets()
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _threads(self) -> _Workers:
         # It starts a thread only when there is something to run.
         if self._workers is None:
-            self._workers = ThreadPoolExecutor(
-                self._max_threads, thread_name_prefix="async_parallel worker"
-            )
+            self._workers = _Workers(self._max_threads)
         return self._workers
 
     async def _shut_down(self) -> None:
@@ -106,5 +160,45 @@ class ASGIAdapter:
             await self._extension.aclose()
         workers, self._workers = self._workers, None
         if workers is not None:
-            await asyncio.to_thread(workers.shutdown)
+            await self._until_ended(workers)
+        self._greenlets.end()
         self._loop = None
+
+    async def _until_ended(self, workers: _Workers) -> None:
+        workers.shutdown(wait=False, cancel_futures=True)
+        running = [asyncio.wrap_future(future) for future in workers.running]
+        if not running:
+            return
+        _, late = await asyncio.wait(running, timeout=self._shutdown_timeout)
+        if late:
+            _logger.error(
+                "%d synchronous functions of %r still run %g s after the shutdown"
+                " began, and the process cannot end before they do. Give what they wait"
+                " for a timeout.",
+                len(late),
+                getattr(self._app, "name", self._app),
+                self._shutdown_timeout,
+            )
+
+
+class _Workers(ThreadPoolExecutor):
+    """Threads, and the calls that they have not finished."""
+
+    def __init__(self, max_threads: int) -> None:
+        super().__init__(max_threads, thread_name_prefix="async_parallel worker")
+        self.running: set[Future[Any]] = set()
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        future: Future[Any] = super().submit(fn, *args, **kwargs)
+        self.running.add(future)
+        future.add_done_callback(self.running.discard)
+        return future
+
+
+def _announces_body(scope: Scope) -> bool:
+    for name, value in scope["headers"]:
+        if name in _BODY_HEADERS and value != b"0":
+            return True
+    return False

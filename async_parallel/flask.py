@@ -8,16 +8,16 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast, overload
 
-from flask import Flask, current_app
+from flask import Flask, current_app, has_request_context, stream_with_context
 
 from ._binds import DEFAULT, find_binds, make_gatherer, set_defaults
 from ._home_loop import HomeLoop
 from ._portal import refuse_patched_process
-from ._routing import route
+from ._routing import Router
 from .errors import ConfigurationError, ExtensionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ._gather import QueryGatherer
 
@@ -51,7 +51,7 @@ class AsyncParallel:
     """
 
     def __init__(self, app: Flask | None = None) -> None:
-        self._home = HomeLoop("AsyncParallel", portal=True)
+        self._home = HomeLoop("AsyncParallel", portal=True, debug=self._is_debug)
         self._gatherers: weakref.WeakKeyDictionary[Flask, dict[str, QueryGatherer]] = (
             weakref.WeakKeyDictionary()
         )
@@ -74,7 +74,7 @@ class AsyncParallel:
             )
         refuse_patched_process()
         set_defaults(app.config)
-        route(app, self._home, self._close_at_exit)
+        Router(app, self._home, self._close_at_exit, _keep_context)
         self._gatherers[app] = {}
         app.extensions["async_parallel"] = self
 
@@ -114,8 +114,12 @@ class AsyncParallel:
         if self._home.loop is None:
             self._home.adopt(loop)
 
-    async def open(self) -> None:
-        """Connect once to every database, and log those that do not answer."""
+    async def open(self, *, strict: bool = False) -> None:
+        """Connect once to every database, and log those that do not answer.
+
+        Args:
+            strict: Raise the error of the first that does not answer.
+        """
         for app in list(self._gatherers):
             with app.app_context():
                 for name in find_binds(app):
@@ -123,6 +127,8 @@ class AsyncParallel:
                         await self.gatherer(name).open()
                     except Exception:
                         _logger.exception("The database %r does not answer.", name)
+                        if strict:
+                            raise
 
     async def aclose(self) -> None:
         """Close every connection, after the gathers that run, and leave the loop.
@@ -156,6 +162,9 @@ class AsyncParallel:
             gatherers.clear()
         for gatherer in taken:
             await gatherer.aclose()
+
+    def _is_debug(self) -> bool:
+        return any(app.debug for app in self._gatherers)
 
     def _close_at_exit(self) -> None:
         atexit.unregister(self._at_exit)
@@ -276,6 +285,10 @@ def run_in_parallel(
         return_exceptions=return_exceptions,
         read_only=read_only,
     )
+
+
+def _keep_context(items: Iterator[Any]) -> Iterator[Any]:
+    return stream_with_context(items) if has_request_context() else items
 
 
 def _current_app() -> Flask:

@@ -24,9 +24,10 @@ FILES = {
 
 # A module imports from earlier lines only.
 LAYERS = [
-    {"errors", "instrumentation", "_forks", "_waiting"},
+    {"errors", "instrumentation", "_blocking", "_forks", "_waiting"},
+    {"_client", "_environ", "_greenlets", "_pool", "_reader"},
     {"_serving", "_sources", "_libpq", "_sqlite", "_portal", "_remote", "_detached"},
-    {"_greenlets", "_pool", "_reader"},
+    {"_body", "_streams"},
     {"_query", "_engine"},
     {"_batch", "_sessions", "_wsgi"},
     {"_nested"},

@@ -1,0 +1,156 @@
+"""The client of one request: what it sends, and whether it is still there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.exceptions import ClientDisconnected
+
+from ._waiting import until_done
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    Scope = MutableMapping[str, Any]
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Leave = Callable[[BaseException], object]
+
+# Seconds that something must run before it is worth a task to learn that the client has
+# gone: what is over sooner is not worth stopping.
+_PATIENCE = 0.05
+
+
+class Client:
+    """The client of one request; everything here is called on the request's loop.
+
+    Its body is received when it is read, a message at a time. That it has gone is
+    known only to who receives, so while somebody watches, and nothing of the body is
+    to come, a task does.
+
+    Attributes:
+        chunk: What was received of the body and has not been read.
+        more: Whether more of it is to come.
+        gone: Whether the client has gone, as far as is known.
+        loop: The request's event loop.
+
+    Args:
+        receive: Receives the next ASGI message.
+        expects_body: Whether the request announces a body. Then that the client has
+            gone is not noticed before the body has been read: to look for it would
+            mean to buffer what nobody has asked for.
+    """
+
+    __slots__ = (
+        "_arrived",
+        "_ended",
+        "_expects_body",
+        "_listener",
+        "_receive",
+        "_receiving",
+        "_timer",
+        "_watchers",
+        "chunk",
+        "gone",
+        "loop",
+        "more",
+    )
+
+    def __init__(self, receive: Receive, *, expects_body: bool) -> None:
+        self.chunk = memoryview(b"")
+        self.more = True
+        self.gone = False
+        self.loop = asyncio.get_running_loop()
+        self._receive = receive
+        self._expects_body = expects_body
+        self._receiving = False
+        self._arrived: asyncio.Future[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watchers: list[Leave] = []
+        self._ended = False
+
+    async def receive(self) -> None:
+        """Receive the next part of the body, or that the client has gone."""
+        if self._listener is not None:
+            self._arrived = self.loop.create_future()
+            await self._arrived
+            return
+        self._receiving = True
+        try:
+            self._take(await self._receive())
+        finally:
+            self._receiving = False
+        self._arm()
+
+    def watch(self, leave: Leave) -> None:
+        """Have ``leave(error)`` called, once, if the client goes before the end."""
+        if self.gone:
+            leave(ClientDisconnected())
+        elif not self._ended:
+            self._watchers.append(leave)
+            self._arm()
+
+    def unwatch(self, leave: Leave) -> None:
+        """Have it no longer called."""
+        if leave in self._watchers:
+            self._watchers.remove(leave)
+
+    def lose(self) -> None:
+        """Note that the client has gone."""
+        self.gone = True
+        watchers, self._watchers = self._watchers, []
+        for leave in watchers:
+            leave(ClientDisconnected())
+
+    async def end(self) -> None:
+        """The request has ended: what it left running may run on."""
+        self._ended = True
+        self._watchers.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
+            await until_done(self._listener)
+
+    def _arm(self) -> None:
+        waits_for_reader = self.more and (self._expects_body or bool(self.chunk))
+        busy = self._receiving or self._timer or self._listener
+        if self._watchers and not (waits_for_reader or busy or self.gone):
+            self._timer = self.loop.call_later(_PATIENCE, self._begin_listening)
+
+    def _begin_listening(self) -> None:
+        self._timer = None
+        if self._watchers and not self._receiving and not self.gone:
+            self._listener = self.loop.create_task(
+                self._listen(),
+                name="async_parallel listener",
+                context=contextvars.Context(),
+            )
+
+    async def _listen(self) -> None:
+        try:
+            while not self.gone:
+                self._take(await self._receive())
+                if self.chunk:  # a body that was not announced; who reads it goes on
+                    self._listener = None
+                    return
+        except Exception:  # noqa: BLE001 - a server that says so that nobody is there
+            self.lose()
+        finally:
+            self._wake()
+
+    def _take(self, message: Message) -> None:
+        if message["type"] == "http.disconnect":
+            self.lose()
+        else:
+            self.chunk = memoryview(message.get("body", b""))
+            self.more = message.get("more_body", False)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)

@@ -1,0 +1,161 @@
+"""From an ASGI scope to the environment of a WSGI call (PEP 3333)."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, unquote_to_bytes
+
+from werkzeug.wsgi import FileWrapper
+
+if TYPE_CHECKING:
+    from ._client import Scope
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_UNSAFE = re.compile(rb"[\0\r\n]")
+# Those of which a second one would be read by some and not by others.
+_SINGLE = {
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "HTTP_HOST",
+    "HTTP_TRANSFER_ENCODING",
+}
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_FILE_BLOCK = 64 * 1024
+
+
+def _file_wrapper(file: Any, _size: int = 0) -> FileWrapper:
+    # Each block is a hop to a worker thread, so larger ones than werkzeug's 8 KiB.
+    return FileWrapper(file, _FILE_BLOCK)
+
+
+_SAME_FOR_ALL = {
+    "wsgi.version": (1, 0),
+    "wsgi.input_terminated": True,
+    "wsgi.file_wrapper": _file_wrapper,
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+}
+
+
+class BadHeadersError(Exception):
+    """The request's headers could be taken for something else than they are.
+
+    Attributes:
+        status: What to answer with, such as ``400 Bad Request``.
+    """
+
+    def __init__(self, status: str, reason: str) -> None:
+        self.status = status
+        super().__init__(reason)
+
+
+def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]:
+    """The WSGI environment of an ASGI HTTP scope.
+
+    Header names with an underscore are left out: as ``HTTP_*`` they could not be told
+    from the same name with a hyphen, which a proxy may have checked or set.
+
+    Raises:
+        BadHeadersError: There are more than ``max_headers``, or they are ambiguous.
+    """
+    script_name, path = _paths(scope)
+    query = scope.get("query_string", b"").decode("latin-1")
+    raw_path = scope.get("raw_path")
+    uri = raw_path.decode("latin-1") if raw_path else script_name + path
+    if query:
+        uri = f"{uri}?{query}"
+    scheme = scope.get("scheme", "http")
+    # The second is None where the server listens on a unix socket, named by the first.
+    host, port = scope.get("server") or (None, None)
+    environ: dict[str, Any] = {
+        **_SAME_FOR_ALL,
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": script_name,
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "REQUEST_URI": uri,
+        "RAW_URI": uri,
+        "SERVER_NAME": "localhost" if port is None else host,
+        "SERVER_PORT": str(port) if port else _DEFAULT_PORTS.get(scheme, "80"),
+        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
+        "wsgi.url_scheme": scheme,
+        "wsgi.input": body,
+        "wsgi.errors": sys.stderr,
+        "asgi.scope": scope,
+    }
+    if scheme == "https":
+        environ["HTTPS"] = "on"
+    if scope.get("client"):
+        environ["REMOTE_ADDR"], remote_port = scope["client"]
+        environ["REMOTE_PORT"] = str(remote_port)
+    headers = scope["headers"]
+    if len(headers) > max_headers:
+        raise BadHeadersError(
+            "431 Request Header Fields Too Large",
+            f"The request has {len(headers)} headers, and {max_headers} are allowed.",
+        )
+    _add_headers(environ, headers)
+    return environ
+
+
+def _paths(scope: Scope) -> tuple[str, str]:
+    """``SCRIPT_NAME`` and ``PATH_INFO``: bytes in the disguise of latin-1."""
+    path: str = scope["path"]
+    raw: bytes = scope.get("raw_path") or b""
+    root = scope.get("root_path", "")
+    if not root and raw and raw == path.encode():
+        return "", raw.decode("latin-1")
+    root = root.rstrip("/")
+    # Servers decode as UTF-8, which loses what is none; the raw path still has it,
+    # unless something on the way changed one of the two.
+    exact = raw.isascii() and unquote(raw.decode("ascii")) == path
+    encoded = unquote_to_bytes(raw) if exact else path.encode()
+    encoded_root = root.encode()
+    if root and (path == root or path.startswith(f"{root}/")):
+        encoded = encoded[len(encoded_root) :]
+    return encoded_root.decode("latin-1"), encoded.decode("latin-1")
+
+
+def _add_headers(environ: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> None:
+    for name, raw_value in headers:
+        key = environ_key(name)
+        if key is None:
+            continue
+        if _UNSAFE.search(raw_value):
+            raise _bad(f"The value of the header {name!r} has a line break or a zero.")
+        value = raw_value.decode("latin-1")
+        if key in environ:
+            if key in _SINGLE:
+                raise _bad(f"The header {name!r} is there twice.")
+            separator = "; " if key == "HTTP_COOKIE" else ","
+            value = f"{environ[key]}{separator}{value}"
+        environ[key] = value
+    length = environ.get("CONTENT_LENGTH")
+    if length is not None:
+        if not (length.isascii() and length.isdecimal()):
+            raise _bad(f"The Content-Length is {length!r}, which is no number.")
+        if "HTTP_TRANSFER_ENCODING" in environ:
+            raise _bad("The request has both Content-Length and Transfer-Encoding.")
+
+
+@functools.lru_cache(maxsize=512)
+def environ_key(name: bytes) -> str | None:
+    """What a header is called in the environment; ``None`` where it must not be there.
+
+    Raises:
+        BadHeadersError: It is no name of a header.
+    """
+    if not _TOKEN.fullmatch(name):
+        raise _bad(f"{name!r} is no name of a header.")
+    if b"_" in name:
+        return None
+    key = name.decode("ascii").upper().replace("-", "_")
+    return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
+
+
+def _bad(reason: str) -> BadHeadersError:
+    return BadHeadersError("400 Bad Request", reason)

@@ -1,0 +1,30 @@
+"""The small views in Quart."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from quart import Quart
+
+ANSWER = {"message": "hello", "items": [1, 2, 3]}
+asgi = Quart(__name__)
+
+
+@asgi.get("/json")
+async def view() -> dict[str, Any]:
+    """Answer at once."""
+    return ANSWER
+
+
+@asgi.get("/sync")
+def sync_view() -> dict[str, Any]:
+    """Answer at once, in a thread."""
+    return ANSWER
+
+
+@asgi.get("/sleep")
+async def sleep() -> dict[str, Any]:
+    """Answer after a second."""
+    await asyncio.sleep(1)
+    return ANSWER
