@@ -23,6 +23,7 @@ from flask import (
     stream_with_context,
 )
 from flask.views import MethodView
+from lifespan import Lifespan
 from sqlalchemy import text
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -37,29 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 marker: contextvars.ContextVar[str] = contextvars.ContextVar("marker", default="none")
-
-
-class Lifespan:
-    """A server's lifespan: startup when entered, shutdown when left."""
-
-    def __init__(self, adapter: ASGIAdapter) -> None:
-        self._adapter = adapter
-        self._to_app: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
-        self.answers: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.create_task(
-            self._adapter({"type": "lifespan"}, self._to_app.get, self.answers.put)
-        )
-        await self._tell("startup")
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._tell("shutdown")
-        await self._task
-
-    async def _tell(self, event: str) -> None:
-        await self._to_app.put({"type": f"lifespan.{event}"})
-        assert await self.answers.get() == {"type": f"lifespan.{event}.complete"}
 
 
 @pytest.fixture
