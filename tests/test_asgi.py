@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from conversation import http_scope
 from flask import (
     Flask,
     Response,
@@ -187,7 +188,7 @@ async def test_an_async_view_reads_the_body_as_it_arrives(app: Flask) -> None:
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    task = asyncio.create_task(adapter(scope("POST", "/"), chunks.get, send))
+    task = asyncio.create_task(adapter(http_scope("POST", "/"), chunks.get, send))
     await chunks.put({"type": "http.request", "body": b"abc", "more_body": True})
     await first_read.wait()
     await chunks.put({"type": "http.request", "body": b"def", "more_body": False})
@@ -347,7 +348,7 @@ async def test_a_body_that_is_cut_off_is_an_error_in_the_view(app: Flask) -> Non
     async def receive() -> MutableMapping[str, Any]:
         return messages.pop()
 
-    await ASGIAdapter(app)(scope("POST", "/"), receive, ignore)
+    await ASGIAdapter(app)(http_scope("POST", "/"), receive, ignore)
     assert seen == ["disconnected"]
 
 
@@ -379,7 +380,7 @@ async def test_an_app_without_the_extension_is_told_so() -> None:
     """Its views would run on the loop, so the first request is refused."""
     bare = ASGIAdapter(Flask("bare"))
     with pytest.raises(ExtensionNotFoundError, match=r"AsyncParallel\(app\)"):
-        await bare(scope("GET", "/"), never, ignore)
+        await bare(http_scope("GET", "/"), never, ignore)
 
 
 async def test_a_generator_streams_from_a_worker(
@@ -570,7 +571,7 @@ async def test_a_cancelled_request_waits_for_its_worker(app: Flask) -> None:
         order.append("teardown")
 
     async with Lifespan(adapter):
-        task = asyncio.create_task(adapter(scope("GET", "/"), never, ignore))
+        task = asyncio.create_task(adapter(http_scope("GET", "/"), never, ignore))
         await asyncio.to_thread(begun.wait)
         for _ in range(3):
             task.cancel()
@@ -612,6 +613,65 @@ async def test_a_database_that_is_down_is_logged_at_startup(
     async with Lifespan(ASGIAdapter(app)):
         pass
     assert "The database 'default' does not answer" in caplog.text
+
+
+async def test_a_database_that_is_down_can_fail_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By choice; the server is told why, and so is the log."""
+    app = Flask(__name__)
+    url = f"sqlite:///{tmp_path}/missing/x.sqlite3"
+    app.config["ASYNC_PARALLEL_DATABASE_URI"] = url
+    extension = AsyncParallel(app)
+    answer = await Lifespan(ASGIAdapter(app, require_databases=True)).start()
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "unable to open database file" in answer["message"]
+    assert "The database 'default' does not answer" in caplog.text
+    await extension.aclose()
+
+
+async def test_every_bind_is_opened_at_startup(
+    sqlite: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the one that does not answer, and no other."""
+    app = Flask(__name__)
+    app.config["ASYNC_PARALLEL_DATABASE_URI"] = sqlite
+    app.config["ASYNC_PARALLEL_BINDS"] = {
+        "reports": f"sqlite:///{tmp_path}/missing/x.sqlite3"
+    }
+    AsyncParallel(app)
+    async with Lifespan(ASGIAdapter(app)):
+        pass
+    named = [record.getMessage() for record in caplog.records]
+    assert named == ["The database 'reports' does not answer."]
+
+
+async def test_an_app_without_the_extension_does_not_start() -> None:
+    """A server that asks at startup learns it there, not at the first request."""
+    answer = await Lifespan(ASGIAdapter(Flask("bare"))).start()
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "AsyncParallel(app)" in answer["message"]
+
+
+async def test_the_shutdown_waits_for_workers_and_not_for_ever(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A function that does not end is named in the log, and the server may go on."""
+    go_on, begun = threading.Event(), threading.Event()
+
+    @app.get("/")
+    def view() -> str:
+        begun.set()
+        go_on.wait()
+        return ""
+
+    adapter = ASGIAdapter(app, shutdown_timeout=0.01)
+    async with Lifespan(adapter):
+        task = asyncio.create_task(adapter(http_scope("GET", "/"), never, ignore))
+        await asyncio.to_thread(begun.wait)
+    assert "1 synchronous functions of 'tests.test_asgi' still run" in caplog.text
+    go_on.set()
+    await task
 
 
 async def test_a_portal_gives_way_to_the_servers_loop(app: Flask) -> None:
@@ -657,22 +717,6 @@ def test_max_threads_must_be_positive(app: Flask) -> None:
         ASGIAdapter(app, max_threads=0)
 
 
-def scope(method: str, path: str) -> dict[str, Any]:
-    """The least of an HTTP scope."""
-    return {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [],
-        "server": ("testserver", 80),
-        "client": ("127.0.0.1", 1),
-        "scheme": "http",
-        "http_version": "1.1",
-    }
-
-
 async def never() -> MutableMapping[str, Any]:
     """Receive nothing."""
     await asyncio.Event().wait()
@@ -693,6 +737,6 @@ async def test_the_root_path_ends_at_a_slash(app: Flask) -> None:
         return ""
 
     for path in ("/api/x", "/apiv2/x"):
-        below = {**scope("GET", path), "root_path": "/api"}
+        below = {**http_scope("GET", path), "root_path": "/api"}
         await ASGIAdapter(app)(below, never, ignore)
     assert seen == [("/api", "x"), ("/api", "apiv2/x")]

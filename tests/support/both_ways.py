@@ -158,63 +158,85 @@ def _asynchronous(view: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def show(rest: str = "") -> dict[str, Any]:
+    """All that is seen of the request."""
+    return {**shown(), "rest": rest}
+
+
+def status(code: int) -> Any:
+    """An answer of any status."""
+    return Response("x" * 10, status=code, headers={"X-Code": str(code)})
+
+
+def fail(code: int) -> Any:
+    """An error of HTTP."""
+    abort(code)
+
+
+def away() -> Any:
+    """A redirect."""
+    return redirect(url_for(".show", name="ü"))
+
+
+def cookies() -> Any:
+    """Cookies, and a session."""
+    session["visits"] = session.get("visits", 0) + 1
+    response = Response(str(session["visits"]))
+    response.set_cookie("one", "1", httponly=True)
+    response.set_cookie("two", "ü", path="/x")
+    return response
+
+
+def flashing() -> Any:
+    """A message for the next request."""
+    flash("saved")
+    return redirect(url_for(".flashes"))
+
+
+def flashes() -> str:
+    """The messages of the last request."""
+    return render_template_string("{{ m }}", m=get_flashed_messages())
+
+
+def stream() -> Response:
+    """A generator in its context."""
+
+    def chunks() -> Iterator[str]:
+        for number in range(3):
+            yield f"{request.path} {number}\n"
+
+    return Response(stream_with_context(chunks()), mimetype="text/plain")
+
+
+def file() -> Response:
+    """A file, also a part of it."""
+    return send_file(__file__, conditional=True, etag="tag", max_age=60)
+
+
+def error() -> None:
+    """An exception."""
+    raise LookupError("a detail that nobody outside shall see")
+
+
+VIEWS: dict[str, Callable[..., Any]] = {
+    "/show/": show,
+    "/show/<path:rest>": show,
+    "/status/<int:code>": status,
+    "/fail/<int:code>": fail,
+    "/away": away,
+    "/cookies": cookies,
+    "/flash": flashing,
+    "/flashes": flashes,
+    "/stream": stream,
+    "/file": file,
+    "/error": error,
+}
+
+
 def _views(kind: Callable[..., Any]) -> Blueprint:
     views = Blueprint("views", __name__)
-
-    def show(rest: str = "") -> dict[str, Any]:
-        return {**shown(), "rest": rest}
-
-    def status(code: int) -> Any:
-        return Response("x" * 10, status=code, headers={"X-Code": str(code)})
-
-    def fail(code: int) -> Any:
-        abort(code)
-
-    def away() -> Any:
-        return redirect(url_for(".show", name="ü"))
-
-    def cookies() -> Any:
-        session["visits"] = session.get("visits", 0) + 1
-        response = Response(str(session["visits"]))
-        response.set_cookie("one", "1", httponly=True)
-        response.set_cookie("two", "ü", path="/x")
-        return response
-
-    def flashing() -> Any:
-        flash("saved")
-        return redirect(url_for(".flashes"))
-
-    def flashes() -> str:
-        return render_template_string("{{ m }}", m=get_flashed_messages())
-
-    def stream() -> Response:
-        def chunks() -> Iterator[str]:
-            for number in range(3):
-                yield f"{request.path} {number}\n"
-
-        return Response(stream_with_context(chunks()), mimetype="text/plain")
-
-    def file() -> Response:
-        return send_file(__file__, conditional=True, etag="tag", max_age=60)
-
-    def error() -> None:
-        raise LookupError("a detail that nobody outside shall see")
-
-    rules: dict[str, Callable[..., Any]] = {
-        "/show/": show,
-        "/show/<path:rest>": show,
-        "/status/<int:code>": status,
-        "/fail/<int:code>": fail,
-        "/away": away,
-        "/cookies": cookies,
-        "/flash": flashing,
-        "/flashes": flashes,
-        "/stream": stream,
-        "/file": file,
-        "/error": error,
-    }
-    run = {view: kind(view) for view in rules.values()}
-    for rule, view in rules.items():
+    run = {view: kind(view) for view in VIEWS.values()}
+    for rule, view in VIEWS.items():
         views.add_url_rule(rule, view.__name__, run[view], methods=METHODS)
     views.add_url_rule("/only-get", "only_get", kind(lambda: "x"), methods=["GET"])
     return views

@@ -84,6 +84,12 @@ class Conversation:
         body: bytes = self._bodies()[number - 1]["body"]
         return body
 
+    async def until_received(self, count: int) -> None:
+        """Wait until the application has received this many messages."""
+        while self.received < count:
+            self._changed.clear()
+            await self._changed.wait()
+
     @property
     def status(self) -> int:
         """The status that was sent."""
@@ -106,6 +112,7 @@ class Conversation:
     async def _receive(self) -> Message:
         message = await self._said.get()
         self.received += 1
+        self._changed.set()
         return message
 
     async def _send(self, message: Message) -> None:

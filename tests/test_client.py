@@ -1,0 +1,292 @@
+"""The client of a request: what it sends, and what ends when it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conversation import Conversation
+from flask import Flask, request
+from lifespan import Lifespan
+from sqlalchemy import text
+from werkzeug.exceptions import ClientDisconnected
+
+from async_parallel import AsyncParallel, gather_queries, run_in_parallel
+from async_parallel._client import Client
+from async_parallel.asgi import ASGIAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, MutableMapping
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+FOR_EVER = text("SELECT pg_sleep(3600)")
+
+
+@pytest.fixture
+def app(postgres: str) -> Flask:
+    """An application with the extension and PostgreSQL."""
+    app = Flask(__name__)
+    app.config["ASYNC_PARALLEL_DATABASE_URI"] = postgres
+    AsyncParallel(app)
+    return app
+
+
+@pytest.fixture
+async def adapter(app: Flask) -> AsyncIterator[ASGIAdapter]:
+    """The application under the adapter, within its lifespan."""
+    adapter = ASGIAdapter(app)
+    async with Lifespan(adapter):
+        yield adapter
+
+
+@pytest.mark.parametrize("path", ["/async", "/sync"])
+async def test_a_gather_ends_with_its_client(
+    path: str, app: Flask, adapter: ASGIAdapter, backends: Callable[[str], int]
+) -> None:
+    """No query is left on the server, and the view sees why."""
+    seen: list[str] = []
+
+    @app.get("/async")
+    async def view() -> str:
+        try:
+            await gather_queries([FOR_EVER] * 3)
+        except ClientDisconnected as error:
+            seen.append(type(error).__name__)
+            raise
+        return ""
+
+    @app.get("/sync")
+    def sync_view() -> str:
+        try:
+            run_in_parallel([FOR_EVER] * 3)
+        except ClientDisconnected as error:
+            seen.append(type(error).__name__)
+            raise
+        return ""
+
+    async with Conversation(adapter, "GET", path) as client:
+        client.say()
+        client.leave()
+    assert seen == ["ClientDisconnected"]
+    assert backends("state = 'active'") == 0
+
+
+async def test_a_gather_with_return_exceptions_ends_too(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """There is nobody to return them to."""
+
+    @app.get("/")
+    async def view() -> str:
+        with pytest.raises(ClientDisconnected):
+            await gather_queries([FOR_EVER], return_exceptions=True)
+        return ""
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.say()
+        client.leave()
+
+
+async def test_what_writes_goes_on(app: Flask, adapter: ASGIAdapter) -> None:
+    """A payment does not stop half way because somebody closed a window."""
+    gone, done = asyncio.Event(), asyncio.Event()
+
+    async def write(session: AsyncSession) -> int:
+        await gone.wait()
+        done.set()
+        result = await session.execute(text("SELECT 1"))
+        return int(result.scalar_one())
+
+    @app.get("/")
+    async def view() -> str:
+        reading = asyncio.create_task(_until_cut_off(gone))
+        assert await gather_queries(write, read_only=False) == (1,)
+        await reading
+        return "done"
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.say()
+        client.leave()
+    assert done.is_set()
+
+
+async def _until_cut_off(gone: asyncio.Event) -> None:
+    with pytest.raises(ClientDisconnected):
+        await gather_queries(FOR_EVER)
+    gone.set()
+
+
+async def test_the_view_itself_is_not_interrupted(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """It awaits other things than gathers to their end."""
+    order: list[str] = []
+    gone = asyncio.Event()
+
+    @app.get("/")
+    async def view() -> str:
+        reading = asyncio.create_task(_until_cut_off(gone))
+        await gone.wait()
+        order.append("gone")
+        await asyncio.sleep(0)
+        order.append("view ended")
+        await reading
+        return ""
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.say()
+        client.leave()
+    assert order == ["gone", "view ended"]
+
+
+async def test_a_gather_after_the_client_went_does_not_begin(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """Once it is known that nobody waits, nothing more is asked for."""
+
+    @app.get("/")
+    async def view() -> str:
+        for _ in range(2):
+            with pytest.raises(ClientDisconnected):
+                await gather_queries(FOR_EVER)
+        return ""
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.say()
+        client.leave()
+
+
+async def test_what_a_request_left_running_runs_on(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """A task that outlives its request is nobody's who could go."""
+    ended = asyncio.Event()
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def afterwards() -> Any:
+        await ended.wait()
+        return await gather_queries(text("SELECT pg_sleep(0.2)"), text("SELECT 1"))
+
+    @app.get("/")
+    async def view() -> str:
+        tasks.append(asyncio.create_task(afterwards()))
+        return ""
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.say()
+        client.leave()
+    ended.set()
+    assert len(await tasks[0]) == 2
+
+
+async def test_a_body_that_nobody_reads_is_not_received(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """So ``100 Continue`` is not said, and nothing is buffered; also by a gather."""
+
+    @app.post("/")
+    async def view() -> str:
+        await gather_queries(text("SELECT pg_sleep(0.2)"))
+        return "done"
+
+    headers = [(b"content-length", b"1000000")]
+    async with Conversation(adapter, "POST", "/", headers=headers) as client:
+        client.say(b"x", more=True)
+    assert (client.body, client.received) == (b"done", 0)
+
+
+async def test_after_the_body_the_client_is_watched(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """A view that has read it is told like one without a body."""
+
+    @app.post("/")
+    async def view() -> str:
+        assert request.get_data() == b"xy"
+        with pytest.raises(ClientDisconnected):
+            await gather_queries(FOR_EVER)
+        return ""
+
+    headers = [(b"content-length", b"2")]
+    async with Conversation(adapter, "POST", "/", headers=headers) as client:
+        client.say(b"x", more=True)
+        client.say(b"y")
+        client.leave()
+
+
+async def test_a_body_that_was_not_announced_is_read_all_the_same(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """HTTP/2 needs no length; a part that came while a gather ran is not lost."""
+
+    @app.post("/")
+    async def view() -> bytes:
+        await gather_queries(text("SELECT pg_sleep(0.2)"))
+        return request.get_data()
+
+    async with Conversation(adapter, "POST", "/", http_version="2") as client:
+        client.say(b"abc", more=True)
+        client.say(b"def")
+    assert client.body == b"abcdef"
+
+
+async def test_reading_while_the_client_is_watched_waits_for_the_watch() -> None:
+    """There is one receiver at a time, and the reader gets what the watch received."""
+    messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+    at_once: list[int] = []
+    receiving = asyncio.Event()
+
+    async def receive() -> MutableMapping[str, Any]:
+        at_once.append(1)
+        assert sum(at_once) == 1
+        receiving.set()
+        try:
+            return await messages.get()
+        finally:
+            at_once.append(-1)
+
+    client = Client(receive, expects_body=False)
+    lost = asyncio.Event()
+    client.watch(lambda _error: lost.set())
+    await receiving.wait()
+    reading = asyncio.create_task(client.receive())
+    await asyncio.sleep(0)
+    messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+    await reading
+    assert not client.more
+    messages.put_nowait({"type": "http.disconnect"})
+    await lost.wait()
+    assert client.gone
+    await client.end()
+
+
+async def test_a_body_that_is_cut_off_is_an_error_in_the_view(
+    app: Flask, adapter: ASGIAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It sees werkzeug's ClientDisconnected, and the log sees nothing."""
+    seen: list[str] = []
+
+    def read() -> str:
+        try:
+            request.get_data()
+        except ClientDisconnected:
+            seen.append(threading.current_thread().name)
+            raise
+        return ""
+
+    @app.post("/async")
+    async def view() -> str:
+        return read()
+
+    app.add_url_rule("/sync", "sync", read, methods=["POST"])
+    for path in ("/async", "/sync"):
+        async with Conversation(
+            adapter, "POST", path, headers=[(b"content-length", b"9")]
+        ) as client:
+            client.say(b"half", more=True)
+            client.leave()
+    assert len(seen) == 2
+    assert not caplog.records
