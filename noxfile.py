@@ -127,9 +127,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure it beside what people write; ``-- servers``: five queries against one."""
+    """Measure it beside what people write; ``-- servers`` and ``-- adapters`` alone."""
     install(session, "bench")
-    scripts = {"servers": "five_in_one.py"}
+    scripts = {"servers": "five_in_one.py", "adapters": "adapters.py"}
     first = session.posargs[0] if session.posargs else ""
     session.run(
         "python",

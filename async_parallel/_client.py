@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import ClientDisconnected
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Leave = Callable[[BaseException], object]
+
+T = TypeVar("T")
 
 # Seconds that something must run before it is worth a task to learn that the client has
 # gone: what is over sooner is not worth stopping.
@@ -99,6 +101,26 @@ class Client:
         if leave in self._watchers:
             self._watchers.remove(leave)
 
+    async def while_there(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await ``function(*args)``, and cancel that when the client goes.
+
+        Raises:
+            ClientDisconnected: The client has gone.
+        """
+        if self.gone:
+            raise ClientDisconnected
+        interruption = _Interruption()
+        self.watch(interruption.interrupt)
+        try:
+            return await function(*args)
+        except asyncio.CancelledError:
+            if interruption.take_back():
+                raise ClientDisconnected from None
+            raise
+        finally:
+            self.unwatch(interruption.interrupt)
+            interruption.take_back()
+
     def lose(self) -> None:
         """Note that the client has gone."""
         self.gone = True
@@ -154,3 +176,29 @@ class Client:
     def _wake(self) -> None:
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
+
+
+class _Interruption:
+    """Cancels the running task, once, and takes that back."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("A response is sent outside any task.")
+        self._task = task
+        self._before = task.cancelling()
+        self._done = False
+
+    def interrupt(self, _reason: object) -> None:
+        """Cancel the task, if it waits."""
+        # Itself it would cancel at its next wait, whatever that is for.
+        if asyncio.current_task() is not self._task:
+            self._done = True
+            self._task.cancel()
+
+    def take_back(self) -> bool:
+        """Whether the task was cancelled, and by nobody else."""
+        if not self._done:
+            return False
+        self._done = False
+        return self._task.uncancel() <= self._before

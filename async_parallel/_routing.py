@@ -87,9 +87,13 @@ class Router:
         if is_serving():
             return self._finish(await_here(func(*args, **kwargs)))
         coroutine = functools.partial(func, *args, **kwargs)
-        if served_request.get(None) is not None:
-            # A worker's synchronous code calls it: go back to the loop.
-            return self._finish(self._home.block_on(serve, _run, coroutine))
+        request = served_request.get(None)
+        if request is not None:  # a worker's synchronous code calls it
+            request.waiting += 1
+            try:
+                return self._finish(self._home.block_on(serve, _run, coroutine))
+            finally:
+                request.waiting -= 1
         if not self._app.config["ASYNC_PARALLEL_SHARED_LOOP"]:
             return self._finish(self._by_flask(func)(*args, **kwargs))
         self._on_portal()

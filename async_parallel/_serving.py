@@ -7,7 +7,6 @@ an async view SQLAlchemy still refuses implicit IO, as it does under any other s
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import functools
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from greenlet import getcurrent, greenlet
 
 from ._greenlets import Greenlets, Worker
-from ._waiting import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
-    from concurrent.futures import Executor
 
     from ._client import Client
+    from ._workers import Workers
 
 T = TypeVar("T")
 
@@ -33,14 +31,23 @@ class ServedRequest:
         workers: Where its functions that may block run.
         client: Who asked.
         stream: What its response is made of, if that is an async iterator.
+        begun: Whether one of its functions has run in a worker.
+        waiting: How many of its workers wait for the loop.
     """
 
-    __slots__ = ("client", "stream", "workers")
+    __slots__ = ("begun", "client", "stream", "waiting", "workers")
 
-    def __init__(self, workers: Executor, client: Client) -> None:
+    def __init__(self, workers: Workers, client: Client) -> None:
         self.workers = workers
         self.client = client
         self.stream: Any = None
+        self.begun = False
+        self.waiting = 0
+
+    async def run_off_loop(self, function: Callable[[], None]) -> None:
+        """Run ``function``, which raises nothing, in a worker."""
+        begun, self.begun = self.begun, True
+        await self.workers.run(function, begun=begun, inside=self.waiting > 0)
 
 
 served_request: contextvars.ContextVar[ServedRequest] = contextvars.ContextVar(
@@ -123,7 +130,8 @@ def off_loop_in(
     if not is_serving():
         return context.run(function, *args, **kwargs)
     call = _Outcome(functools.partial(function, *args, **kwargs))
-    await_here(_in_thread(served_request.get().workers, context, call))
+    run = functools.partial(context.run, call)
+    await_here(served_request.get().run_off_loop(run))
     return call.get()
 
 
@@ -174,10 +182,3 @@ class _Outcome(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._values[0]
-
-
-async def _in_thread(
-    workers: Executor, context: contextvars.Context, call: Callable[[], None]
-) -> None:
-    loop = asyncio.get_running_loop()
-    await wait_for_end(loop.run_in_executor(workers, context.run, call))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
-
-from werkzeug.exceptions import ClientDisconnected
 
 from ._serving import await_here, is_serving, served_request
 
@@ -62,37 +59,7 @@ class AsyncStream(Iterator[Any]):
         request = served_request.get(None)
         if request is None:
             return await anext(self._source, _END)
-        interruption = Interruption()
-        request.client.watch(interruption.interrupt)
-        try:
-            return await anext(self._source, _END)
-        except asyncio.CancelledError:
-            if interruption.is_all():
-                raise ClientDisconnected from None
-            raise
-        finally:
-            request.client.unwatch(interruption.interrupt)
-
-
-class Interruption:
-    """Cancels the running task once, and knows whether nobody else did."""
-
-    def __init__(self) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("An async stream is iterated over outside any task.")
-        self._task = task
-        self._before = task.cancelling()
-        self._done = False
-
-    def interrupt(self, _reason: object) -> None:
-        """Cancel the task."""
-        self._done = True
-        self._task.cancel()
-
-    def is_all(self) -> bool:
-        """Take the cancel back; whether it was the only one."""
-        return self._done and self._task.uncancel() <= self._before
+        return await request.client.while_there(anext, self._source, _END)
 
 
 def streamable(value: Any, block: Block, keep: Keep) -> Any:

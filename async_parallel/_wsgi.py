@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 import re
@@ -60,6 +61,7 @@ class Exchange:
         self._announced: int | None = None  # by Content-Length
         self._sent = 0
         self._has_body = True
+        self._endless = False  # it may be, for all that is known
         self._started = False
         self._ended = False
 
@@ -89,10 +91,15 @@ class Exchange:
         if not exists:
             if stream is None:
                 body = _OffLoop(iterable)
+            self._endless = True
             self._client.watch(_note)
         try:
             for chunk in body:
                 self._write(chunk)
+                if stream is not None:
+                    # Neither it nor the server need ever wait, so that nobody else
+                    # would have a turn, and nobody notice that the client has gone.
+                    await_here(asyncio.sleep(0))
                 if self._ended or self._client.gone:
                     break
             self._finish()
@@ -163,9 +170,11 @@ class Exchange:
                 self._started = True
                 await self._send(self._start)
             self._ended = not more
-            await self._send(
-                {"type": "http.response.body", "body": chunk, "more_body": more}
-            )
+            body = {"type": "http.response.body", "body": chunk, "more_body": more}
+            if self._endless:  # not every server lets go of who sends to nobody
+                await self._client.while_there(self._send, body)
+            else:
+                await self._send(body)
         except OSError as error:  # how ASGI says that the client has gone
             self._client.lose()
             raise ClientDisconnected from error

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ._client import Client
 from ._gather import check_positive
 from ._routing import nonblocking
 from ._serving import ServedRequest, served_request, serving_greenlets
+from ._workers import Workers
 from ._wsgi import Exchange
 from .errors import ExtensionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
-
     from ._client import Receive, Scope, Send
 
 __all__ = ["ASGIAdapter", "nonblocking"]
@@ -49,7 +46,8 @@ class ASGIAdapter:
             it is what sends functions to the loop or to a thread; another WSGI
             application runs on the loop as it is.
         max_threads: How many synchronous functions may run at once. Default: as many
-            as ``ThreadPoolExecutor`` takes, at most 32.
+            as ``ThreadPoolExecutor`` takes, at most 32. There are more for a moment
+            where they wait for what others of them hold.
         max_headers: How many headers a request may have; one with more is answered
             with 431. Default: 100, as in gunicorn.
         require_databases: Fail the server's start where a database does not answer,
@@ -80,7 +78,7 @@ class ASGIAdapter:
         self._max_headers = max_headers
         self._require_databases = require_databases
         self._shutdown_timeout = shutdown_timeout
-        self._workers: _Workers | None = None
+        self._workers: Workers | None = None
         self._greenlets = serving_greenlets()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -149,52 +147,28 @@ class ASGIAdapter:
         if self._loop is not loop:
             self._loop, self._greenlets = loop, serving_greenlets()
 
-    def _threads(self) -> _Workers:
+    def _threads(self) -> Workers:
         # It starts a thread only when there is something to run.
         if self._workers is None:
-            self._workers = _Workers(self._max_threads)
+            self._workers = Workers(self._max_threads)
         return self._workers
 
     async def _shut_down(self) -> None:
         if self._extension is not None:
             await self._extension.aclose()
         workers, self._workers = self._workers, None
-        if workers is not None:
-            await self._until_ended(workers)
-        self._greenlets.end()
-        self._loop = None
-
-    async def _until_ended(self, workers: _Workers) -> None:
-        workers.shutdown(wait=False, cancel_futures=True)
-        running = [asyncio.wrap_future(future) for future in workers.running]
-        if not running:
-            return
-        _, late = await asyncio.wait(running, timeout=self._shutdown_timeout)
+        late = await workers.shut_down(self._shutdown_timeout) if workers else 0
         if late:
             _logger.error(
                 "%d synchronous functions of %r still run %g s after the shutdown"
                 " began, and the process cannot end before they do. Give what they wait"
                 " for a timeout.",
-                len(late),
+                late,
                 getattr(self._app, "name", self._app),
                 self._shutdown_timeout,
             )
-
-
-class _Workers(ThreadPoolExecutor):
-    """Threads, and the calls that they have not finished."""
-
-    def __init__(self, max_threads: int) -> None:
-        super().__init__(max_threads, thread_name_prefix="async_parallel worker")
-        self.running: set[Future[Any]] = set()
-
-    def submit(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Future[Any]:
-        future: Future[Any] = super().submit(fn, *args, **kwargs)
-        self.running.add(future)
-        future.add_done_callback(self.running.discard)
-        return future
+        self._greenlets.end()
+        self._loop = None
 
 
 def _announces_body(scope: Scope) -> bool:

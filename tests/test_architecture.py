@@ -25,7 +25,7 @@ FILES = {
 # A module imports from earlier lines only.
 LAYERS = [
     {"errors", "instrumentation", "_blocking", "_forks", "_waiting"},
-    {"_client", "_environ", "_greenlets", "_pool", "_reader"},
+    {"_client", "_environ", "_greenlets", "_workers", "_pool", "_reader"},
     {"_serving", "_sources", "_libpq", "_sqlite", "_portal", "_remote", "_detached"},
     {"_body", "_streams"},
     {"_query", "_engine"},

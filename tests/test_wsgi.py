@@ -98,7 +98,7 @@ async def test_headers_may_be_replaced_until_they_are_sent() -> None:
         if environ["REQUEST_METHOD"] == "POST":
             yield b"sent"
         try:
-            {}["missing"]
+            dict[str, int]()["missing"]
         except LookupError:
             start_response("500 Oh", [("X-B", "2")], sys.exc_info())
         yield b"error"

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-PACKAGES = ("async-parallel", "sqlalchemy", "asyncpg", "flask", "uvicorn", "fastapi")
+PACKAGES = (
+    *("async-parallel", "sqlalchemy", "asyncpg", "flask", "uvicorn", "fastapi"),
+    *("quart", "asgiref", "a2wsgi"),
+)
 
 
 @dataclasses.dataclass
@@ -99,8 +102,10 @@ class Verdict:
         return f"{'at least' if self.at_least else 'at most'} {self.bound:g}"
 
 
-def save(path: Path, figures: list[Figure], verdicts: list[Verdict]) -> None:
-    """Write all of it as JSON."""
+def save(
+    path: Path, figures: list[Figure], verdicts: list[Verdict], **more: Any
+) -> None:
+    """Write all of it as JSON, with ``more`` at its end."""
     content: dict[str, Any] = {
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
@@ -126,6 +131,7 @@ def save(path: Path, figures: list[Figure], verdicts: list[Verdict]) -> None:
             }
             for verdict in verdicts
         ],
+        **more,
     }
     path.write_text(json.dumps(content, indent=1) + "\n")
 

@@ -42,7 +42,7 @@ def main() -> None:
     options = parse()
     console = Console()
     parts = set(options.parts or PARTS)
-    if "web" in parts and (message := web.missing()):
+    if "web" in parts and (message := web.missing("wrk", "nginx")):
         console.print(f"[bold red]{message}")
         parts.discard("web")
     columns = (

@@ -30,11 +30,11 @@ HERE = Path(__file__).parent
 # Connections that each may have: SQLAlchemy's own 5 + 10, and as many as 16 clients
 # with five queries each can use.
 TASKS = {"queries": 15, "sleep": 80}
-ANSWERS = {"queries": 225, "sleep": 5}
+ANSWERS = {"queries": {"total": 225}, "sleep": {"total": 5}}
 CLIENTS = (16, 64)
 _BAD_GATEWAY = 502
 
-_UVICORN = ["-m", "uvicorn", "--port={port}", "--log-level=error", "--no-access-log"]
+UVICORN = ["-m", "uvicorn", "--port={port}", "--log-level=error", "--no-access-log"]
 _GUNICORN = ["-m", "gunicorn", "--bind=127.0.0.1:{port}", "--threads=16"]
 _UWSGI = [
     *["{scripts}/pyuwsgi", "--socket=127.0.0.1:{port}", "--enable-threads", "--master"],
@@ -66,22 +66,22 @@ ONE_BY_ONE = "Flask, one after another, gthread"
 STARLETTE = "Starlette, raw asyncpg"
 
 SITES = {
-    OURS: Site([*_UVICORN, "with_ours:asgi"]),
+    OURS: Site([*UVICORN, "with_ours:asgi"]),
     "async_parallel, gunicorn gthread": Site([*_GUNICORN, "with_ours:app"], "/sync"),
     "async_parallel, nginx and uwsgi": Site(
         [*_UWSGI, "--module=with_ours:app"], "/sync", nginx=True
     ),
-    f"{OURS}, gc.freeze()": Site([*_UVICORN, "frozen:app"], frozen="with_ours:asgi"),
-    FASTAPI: Site([*_UVICORN, "with_fastapi:app"]),
+    f"{OURS}, gc.freeze()": Site([*UVICORN, "frozen:app"], frozen="with_ours:asgi"),
+    FASTAPI: Site([*UVICORN, "with_fastapi:app"]),
     f"{FASTAPI}, gc.freeze()": Site(
-        [*_UVICORN, "frozen:app"], frozen="with_fastapi:app"
+        [*UVICORN, "frozen:app"], frozen="with_fastapi:app"
     ),
-    "Quart, gather by hand": Site([*_UVICORN, "with_quart:app"]),
-    "Flask, asgiref's WsgiToAsgi": Site([*_UVICORN, "with_adapters:wsgi_to_asgi"]),
-    "Flask, a2wsgi": Site([*_UVICORN, "with_adapters:by_a2wsgi"]),
+    "Quart, gather by hand": Site([*UVICORN, "with_quart:app"]),
+    "Flask, asgiref's WsgiToAsgi": Site([*UVICORN, "with_adapters:wsgi_to_asgi"]),
+    "Flask, a2wsgi": Site([*UVICORN, "with_adapters:by_a2wsgi"]),
     "Flask-Executor, gthread": Site([*_GUNICORN, "with_flask:app"], "/threads"),
     ONE_BY_ONE: Site([*_GUNICORN, "with_flask:app"]),
-    STARLETTE: Site([*_UVICORN, "with_starlette:app"]),
+    STARLETTE: Site([*UVICORN, "with_starlette:app"]),
 }
 
 
@@ -117,32 +117,40 @@ def measure(
 
 @contextlib.contextmanager
 def serve(site: Site, url: URL, connections: int) -> Iterator[str]:
-    """The address of a running server, on a core of its own."""
+    """The address of a running server with a database."""
     port = free_port()
-    command = [part.format(port=port, scripts=SCRIPTS) for part in site.command]
-    if command[0].startswith("-"):
-        command.insert(0, sys.executable)
     asyncpg = url.set(drivername="postgresql+asyncpg")
-    paths = [str(HERE), str(HERE / "views"), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
+    settings = {
         "BENCH_DATABASE": asyncpg.render_as_string(hide_password=False),
         "BENCH_CONNECTIONS": str(connections),
         "BENCH_FROZEN": site.frozen,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
     }
-    process = subprocess.Popen(
-        pinned(command, first=True),
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with running(site.command, port, settings):
         if site.nginx:
             with nginx_before(port) as before:
                 yield f"http://127.0.0.1:{before}"
         else:
             yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], port: int, settings: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process of a server of views, on a core of its own."""
+    filled = [part.format(port=port, scripts=SCRIPTS) for part in command]
+    if filled[0].startswith("-"):
+        filled.insert(0, sys.executable)
+    paths = [str(HERE), str(HERE / "views"), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, paths))
+    process = subprocess.Popen(
+        pinned(filled, first=True),
+        env={**os.environ, **settings, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -165,27 +173,32 @@ def nginx_before(upstream: int) -> Iterator[int]:
             nginx.wait()
 
 
-def answers(address: str, total: int) -> bool:
+def answers(address: str, expected: dict[str, Any]) -> bool:
     """Whether the site comes up and answers as it must."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             response = httpx.get(address, timeout=10)
             if response.status_code != _BAD_GATEWAY:  # of nginx, before uwsgi is up
-                return response.is_success and response.json() == {"total": total}
+                return response.is_success and response.json() == expected
         time.sleep(0.05)
     return False
 
 
 def load(address: str, clients: int, seconds: float) -> dict[str, Any]:
     """What wrk measures with this many clients."""
+    duration = max(1, math.ceil(seconds))
     command = [
         *["wrk", "--threads=1", f"--connections={clients}", "--timeout=10s"],
-        *[f"--duration={max(1, math.ceil(seconds))}s", f"--script={HERE / 'wrk.lua'}"],
+        *[f"--duration={duration}s", f"--script={HERE / 'wrk.lua'}"],
         address,
     ]
     done = subprocess.run(
-        pinned(command, first=False), capture_output=True, text=True, check=True
+        pinned(command, first=False),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=duration + 60,
     )
     measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return measured
@@ -193,19 +206,20 @@ def load(address: str, clients: int, seconds: float) -> dict[str, Any]:
 
 def record(figure: Figure, measured: dict[str, Any]) -> None:
     """Add a round to a figure."""
-    figure.rates.append(measured["requests"] / measured["seconds"])
+    right = measured["requests"] - measured["status"]
+    figure.rates.append(right / measured["seconds"])
     figure.medians.append(measured["median_ms"])
     figure.p99s.append(measured["p99_ms"])
     figure.failures += measured["status"] + measured["socket"]
     figure.failures += not measured["requests"]  # nobody was answered at all
 
 
-def missing() -> str | None:
+def missing(*programs: str) -> str | None:
     """What to install first, if anything."""
-    for program in ("wrk", "nginx"):
+    for program in programs:
         if shutil.which(program) is None:
             return (
-                f"{program} is missing: the web views were not measured. Install it"
+                f"{program} is missing: web views were not measured. Install it"
                 f" with the system's packages, such as 'apt-get install {program}'."
             )
     return None

@@ -29,6 +29,18 @@ ASGI = {
     "hypercorn": ["-m", "hypercorn", "--bind=127.0.0.1:{port}", "served:asgi"],
     "granian": ["-m", "granian", "--interface=asgi", "--port={port}", "served:asgi"],
 }
+_UVICORN = ["-m", "uvicorn", "--port={port}", "--log-level=warning", "adapted:asgi"]
+_HYPERCORN = ["-m", "hypercorn", "--bind=127.0.0.1:{port}", "adapted:asgi"]
+ADAPTED = {
+    **{
+        f"uvicorn {http} {loop}": [*_UVICORN, f"--http={http}", f"--loop={loop}"]
+        for http in ("h11", "httptools")
+        for loop in ("asyncio", "uvloop")
+    },
+    "hypercorn": _HYPERCORN,
+    "hypercorn HTTP/2": _HYPERCORN,
+    "granian": ["-m", "granian", "--interface=asgi", "--port={port}", "adapted:asgi"],
+}
 WSGI = {
     "flask run": ["-m", "flask", "--app=served:app", "run", "--port={port}"],
     "gunicorn sync": ["-m", "gunicorn", "--bind=127.0.0.1:{port}", "served:app"],
@@ -50,12 +62,15 @@ WSGI = {
 class Server:
     """A server process of ours, and a client for it."""
 
-    def __init__(self, command: list[str], database: str, log: Path) -> None:
+    def __init__(
+        self, command: list[str], database: str, log: Path, *, http2: bool = False
+    ) -> None:
         self.port = free_port()
         filled = [part.format(port=self.port, scripts=SCRIPTS) for part in command]
         if filled[0].startswith("-"):
             filled.insert(0, sys.executable)
         self._log = log
+        self.http2 = http2
         environment = {
             **os.environ,
             "TEST_DATABASE": database,
@@ -67,7 +82,7 @@ class Server:
             self.process = subprocess.Popen(
                 filled, env=environment, stdout=output, stderr=output, cwd=SUPPORT
             )
-        self.client = connect(self.port)
+        self.client = connect(self.port, http2=http2)
 
     @property
     def log(self) -> str:
@@ -104,12 +119,14 @@ class Server:
             raise RuntimeError(f"the server did not end:\n{self.log}") from None
 
 
-def connect(port: int) -> httpx.Client:
+def connect(port: int, *, http2: bool = False) -> httpx.Client:
     """A client that keeps no connection: some servers close them without a word."""
     return httpx.Client(
         base_url=f"http://127.0.0.1:{port}",
         timeout=30,
-        headers={"Connection": "close"},
+        headers={} if http2 else {"Connection": "close"},
+        http1=not http2,
+        http2=http2,
     )
 
 
