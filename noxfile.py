@@ -89,6 +89,17 @@ def tests_lowest(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Load real servers for long, with clients that vanish; ``-- SECONDS``, or 60."""
+    install(session, "tests")
+    seconds = session.posargs[0] if session.posargs else "60"
+    session.run(
+        *["python", "-m", "pytest", "-s", "tests/test_soak.py"],
+        env={"PYTHONSAFEPATH": "1", "ASYNC_PARALLEL_SOAK_SECONDS": seconds},
+    )
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Measure branch coverage of the tests."""
     install(session, "tests")

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import ClientDisconnected
 
-from ._waiting import until_done
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
@@ -128,15 +126,19 @@ class Client:
         for leave in watchers:
             leave(ClientDisconnected())
 
-    async def end(self) -> None:
-        """The request has ended: what it left running may run on."""
+    def end(self) -> asyncio.Task[None] | None:
+        """The request has ended: what it left running may run on.
+
+        Returns:
+            What still listens, and has been cancelled; to be waited for.
+        """
         self._ended = True
-        self._watchers.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()
-            await until_done(self._listener)
+        self._watchers.clear()
+        return self._listener
 
     def _arm(self) -> None:
         waits_for_reader = self.more and (self._expects_body or bool(self.chunk))

@@ -81,6 +81,9 @@ class Worker(greenlet):
         return cast("greenlet", self.parent)
 
 
+_current = cast("Callable[[], Worker]", getcurrent)
+
+
 class _SQLAlchemyWorker(Worker):
     __sqlalchemy_greenlet_provider__ = True
 
@@ -99,7 +102,3 @@ def _work() -> None:
             _current().raised = error
         del function
         _current().rest().switch()
-
-
-def _current() -> Worker:
-    return cast("Worker", getcurrent())

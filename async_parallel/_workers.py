@@ -32,9 +32,10 @@ class Workers:
     """
 
     def __init__(self, max_threads: int) -> None:
-        name = "async_parallel worker"
-        self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix=name)
-        self._further = ThreadPoolExecutor(_MOST_FURTHER, thread_name_prefix=name)
+        self._threads = ThreadPoolExecutor(max_threads, "async_parallel worker")
+        self._further = ThreadPoolExecutor(
+            _MOST_FURTHER, "async_parallel further worker"
+        )
         self._running: set[Future[None]] = set()
 
     async def run(

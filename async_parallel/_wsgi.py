@@ -240,9 +240,11 @@ def _response_behind(iterable: Any) -> Response | None:
     """The werkzeug response that ``iterable`` is of, where nothing is around it."""
     if type(iterable) is not ClosingIterator:
         return None
-    # There is no public way to ask.
-    *inner, last = (getattr(call, "__self__", None) for call in iterable._callbacks)  # noqa: SLF001
-    plain = isinstance(last, Response) and type(last).close is Response.close
-    if plain and all(isinstance(owner, GeneratorType) for owner in inner):
-        return last
-    return None
+    callbacks = iterable._callbacks  # noqa: SLF001 - there is no public way to ask
+    last = getattr(callbacks[-1], "__self__", None) if callbacks else None
+    if not (isinstance(last, Response) and type(last).close is Response.close):
+        return None
+    for callback in callbacks[:-1]:
+        if type(getattr(callback, "__self__", None)) is not GeneratorType:
+            return None
+    return last

@@ -86,7 +86,18 @@ class ASGIAdapter:
         """Answer one ASGI scope: HTTP or the lifespan; a websocket is closed."""
         kind = scope["type"]
         if kind == "http":
-            await self._serve(scope, receive, send)
+            if self._loop is not asyncio.get_running_loop():
+                await self._make_home()
+            client = Client(receive, expects_body=_announces_body(scope))
+            request = ServedRequest(self._threads(), client)
+            served_request.set(request)
+            exchange = Exchange(scope, send, request, self._max_headers)
+            try:
+                await self._greenlets.run(exchange.run, self._app)
+            finally:
+                listener = client.end()
+                if listener is not None:
+                    await asyncio.wait([listener])
         elif kind == "lifespan":
             await self._lifespan(receive, send)
         elif kind == "websocket":
@@ -98,18 +109,6 @@ class ASGIAdapter:
                     "reason": "This application serves no websockets.",
                 }
             )
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._loop is not asyncio.get_running_loop():
-            await self._make_home()
-        client = Client(receive, expects_body=_announces_body(scope))
-        request = ServedRequest(self._threads(), client)
-        served_request.set(request)
-        exchange = Exchange(scope, send, request, self._max_headers)
-        try:
-            await self._greenlets.run(exchange.run, self._app)
-        finally:
-            await client.end()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -260,7 +260,7 @@ async def test_reading_while_the_client_is_watched_waits_for_the_watch() -> None
     messages.put_nowait({"type": "http.disconnect"})
     await lost.wait()
     assert client.gone
-    await client.end()
+    client.end()
 
 
 async def test_a_body_that_is_cut_off_is_an_error_in_the_view(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import gc
 import os
 import threading
 from pathlib import Path
@@ -13,7 +14,8 @@ from flask import Flask, Response, request
 from sqlalchemy import text
 from werkzeug.exceptions import ClientDisconnected
 
-from async_parallel import AsyncParallel, gather_queries
+from async_parallel import AsyncParallel, gather_queries, run_in_parallel
+from async_parallel._serving import _Serving
 from async_parallel.asgi import ASGIAdapter
 
 if TYPE_CHECKING:
@@ -62,6 +64,24 @@ async def gather() -> str:
         ended["gather"].set()
         raise
     return ""
+
+
+@app.get("/slow")
+async def slow() -> dict[str, int]:
+    """Three queries of 200 ms."""
+    return {"rows": len(await gather_queries([text("SELECT pg_sleep(0.2)")] * 3))}
+
+
+@app.get("/quick/async")
+async def quick() -> dict[str, int]:
+    """Five small queries."""
+    return {"rows": len(await gather_queries([text("SELECT 1")] * 5))}
+
+
+@app.get("/quick/sync")
+def quick_sync() -> dict[str, int]:
+    """The same in a synchronous view."""
+    return {"rows": len(run_in_parallel([text("SELECT 1")] * 5))}
 
 
 def count() -> dict[str, int]:
@@ -124,11 +144,19 @@ async def flood(kind: str) -> Response:
     return Response(made)
 
 
-def peak_kib() -> int:
-    """The most memory that the process has had, in KiB."""
+def kib(name: str) -> int:
+    """What the process has, or once had, of a kind of memory, in KiB."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1])
+    line = next(line for line in status.splitlines() if line.startswith(name))
+    return int(line.split()[1])
+
+
+def greenlets() -> int:
+    """How many requests there are, by the greenlets that are not at rest."""
+    gc.collect()
+    return sum(
+        isinstance(each, _Serving) and not each.at_rest for each in gc.get_objects()
+    )
 
 
 @app.route("/state", methods=["GET", "HEAD"])
@@ -137,7 +165,9 @@ async def state() -> dict[str, Any]:
     loop[:] = [asyncio.get_running_loop()]
     return {
         "loop": type(loop[0]).__module__,
-        "peak_kib": peak_kib(),
+        "peak_kib": kib("VmHWM"),
+        "kib": kib("VmRSS"),
+        "requests": greenlets(),
         "threads": sorted(thread.name for thread in threading.enumerate()),
         "tasks": len(asyncio.all_tasks()),
         "http": request.environ["SERVER_PROTOCOL"],
