@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, unquote_to_bytes
 
+from werkzeug.exceptions import BadRequest, RequestHeaderFieldsTooLarge
 from werkzeug.wsgi import FileWrapper
 
 if TYPE_CHECKING:
@@ -41,18 +42,6 @@ _SAME_FOR_ALL = {
 }
 
 
-class BadHeadersError(Exception):
-    """The request's headers could be taken for something else than they are.
-
-    Attributes:
-        status: What to answer with, such as ``400 Bad Request``.
-    """
-
-    def __init__(self, status: str, reason: str) -> None:
-        self.status = status
-        super().__init__(reason)
-
-
 def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]:
     """The WSGI environment of an ASGI HTTP scope.
 
@@ -60,7 +49,8 @@ def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]
     from the same name with a hyphen, which a proxy may have checked or set.
 
     Raises:
-        BadHeadersError: There are more than ``max_headers``, or they are ambiguous.
+        BadRequest: The headers could be taken for others than they are.
+        RequestHeaderFieldsTooLarge: There are more than ``max_headers``.
     """
     script_name, path = _paths(scope)
     query = scope.get("query_string", b"").decode("latin-1")
@@ -94,9 +84,8 @@ def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]
         environ["REMOTE_PORT"] = str(remote_port)
     headers = scope["headers"]
     if len(headers) > max_headers:
-        raise BadHeadersError(
-            "431 Request Header Fields Too Large",
-            f"The request has {len(headers)} headers, and {max_headers} are allowed.",
+        raise RequestHeaderFieldsTooLarge(
+            f"The request has {len(headers)} headers, and {max_headers} are allowed."
         )
     _add_headers(environ, headers)
     return environ
@@ -126,20 +115,20 @@ def _add_headers(environ: dict[str, Any], headers: list[tuple[bytes, bytes]]) ->
         if key is None:
             continue
         if _UNSAFE.search(raw_value):
-            raise _bad(f"The value of the header {name!r} has a line break or a zero.")
+            raise BadRequest(f"The header {name!r} has a line break or a zero in it.")
         value = raw_value.decode("latin-1")
         if key in environ:
             if key in _SINGLE:
-                raise _bad(f"The header {name!r} is there twice.")
+                raise BadRequest(f"The header {name!r} is there twice.")
             separator = "; " if key == "HTTP_COOKIE" else ","
             value = f"{environ[key]}{separator}{value}"
         environ[key] = value
     length = environ.get("CONTENT_LENGTH")
     if length is not None:
         if not (length.isascii() and length.isdecimal()):
-            raise _bad(f"The Content-Length is {length!r}, which is no number.")
+            raise BadRequest(f"The Content-Length is {length!r}, which is no number.")
         if "HTTP_TRANSFER_ENCODING" in environ:
-            raise _bad("The request has both Content-Length and Transfer-Encoding.")
+            raise BadRequest("It has both Content-Length and Transfer-Encoding.")
 
 
 @functools.lru_cache(maxsize=512)
@@ -147,15 +136,11 @@ def environ_key(name: bytes) -> str | None:
     """What a header is called in the environment; ``None`` where it must not be there.
 
     Raises:
-        BadHeadersError: It is no name of a header.
+        BadRequest: It is no name of a header.
     """
     if not _TOKEN.fullmatch(name):
-        raise _bad(f"{name!r} is no name of a header.")
+        raise BadRequest(f"{name!r} is no name of a header.")
     if b"_" in name:
         return None
     key = name.decode("ascii").upper().replace("-", "_")
     return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
-
-
-def _bad(reason: str) -> BadHeadersError:
-    return BadHeadersError("400 Bad Request", reason)

@@ -9,12 +9,12 @@ import re
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
 
 from ._body import Body
-from ._environ import BadHeadersError, make_environ
+from ._environ import make_environ
 from ._serving import await_here, off_loop_in
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Exchange:
             environ = make_environ(
                 self._scope, Body(self._client), max_headers=self._max_headers
             )
-        except BadHeadersError as error:
+        except HTTPException as error:
             self._refuse(error)
             return
         try:
@@ -179,15 +179,11 @@ class Exchange:
             self._client.lose()
             raise ClientDisconnected from error
 
-    def _refuse(self, refusal: BadHeadersError) -> None:
-        text = f"{refusal}\n".encode()
-        headers = [
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(text))),
-            ("Connection", "close"),
-        ]
-        self._start_response(refusal.status, headers)
-        self._write(text)
+    def _refuse(self, refusal: HTTPException) -> None:
+        response = refusal.get_response()
+        response.headers["Connection"] = "close"
+        self._start_response(response.status, list(response.headers))
+        self._write(response.get_data())
         self._finish()
 
 

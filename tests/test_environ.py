@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from conversation import http_scope
+from werkzeug.exceptions import BadRequest, RequestHeaderFieldsTooLarge
 
-from async_parallel._environ import BadHeadersError, make_environ
+from async_parallel._environ import make_environ
 
 
 def environ(**changes: Any) -> dict[str, Any]:
@@ -113,15 +114,13 @@ def test_ambiguous_headers_are_refused(
     headers: list[tuple[bytes, bytes]], reason: str
 ) -> None:
     """What a proxy may read in another way than the application is no request."""
-    with pytest.raises(BadHeadersError, match=reason) as caught:
+    with pytest.raises(BadRequest, match=reason):
         environ(headers=headers)
-    assert caught.value.status == "400 Bad Request"
 
 
 def test_there_is_a_limit_of_headers() -> None:
     """Up to it they pass, and one more is too many."""
     headers = [(f"a{number}".encode(), b"") for number in range(101)]
     assert environ(headers=headers[:100])["HTTP_A99"] == ""
-    with pytest.raises(BadHeadersError, match="101 headers, and 100") as caught:
+    with pytest.raises(RequestHeaderFieldsTooLarge, match="101 headers, and 100"):
         environ(headers=headers)
-    assert caught.value.status.startswith("431 ")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy.exc
+import werkzeug.exceptions
 
 import async_parallel
 from async_parallel import errors
@@ -34,7 +35,7 @@ PUBLIC = {
         "scalar_one",
         "scalars",
     ],
-    "async_parallel.asgi": ["ASGIAdapter"],
+    "async_parallel.asgi": ["ASGIAdapter", "nonblocking"],
     "async_parallel.errors": [
         "AsyncParallelError",
         "BindNotFoundError",
@@ -166,8 +167,8 @@ def test_the_sections_are_found() -> None:
 
 @pytest.mark.parametrize(("where", "name"), RAISES)
 def test_each_error_that_a_docstring_names_is_real(where: str, name: str) -> None:
-    """Each name under ``Raises:`` is an exception of Python, SQLAlchemy or ours."""
-    places = (errors, sqlalchemy.exc, builtins)
+    """Each name under ``Raises:`` is one of Python, SQLAlchemy, werkzeug or ours."""
+    places = (errors, sqlalchemy.exc, werkzeug.exceptions, builtins)
     found = next((getattr(place, name) for place in places if hasattr(place, name)), 0)
     assert isinstance(found, type), f"{where} names {name}"
     assert issubclass(found, Exception)
