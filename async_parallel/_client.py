@@ -137,7 +137,6 @@ class Client:
             self._timer.cancel()
         if self._listener is not None:
             self._listener.cancel()
-        self._watchers.clear()
         return self._listener
 
     def _arm(self) -> None:

@@ -100,7 +100,7 @@ class Exchange:
                     # Neither it nor the server need ever wait, so that nobody else
                     # would have a turn, and nobody notice that the client has gone.
                     await_here(asyncio.sleep(0))
-                if self._ended or self._client.gone:
+                if self._ended:
                     break
             self._finish()
         finally:
@@ -152,7 +152,7 @@ class Exchange:
         await_here(self._send_chunk(chunk, more=self._sent != self._announced))
 
     def _finish(self) -> None:
-        if self._ended or self._client.gone:
+        if self._ended:
             return
         if self._has_body and self._announced not in {None, self._sent}:
             raise RuntimeError(

@@ -217,6 +217,40 @@ async def test_after_the_body_the_client_is_watched(
         client.leave()
 
 
+async def test_a_gather_before_the_body_was_read_is_told_too(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """As soon as the body is through, the client is watched for it."""
+
+    @app.post("/")
+    async def view() -> str:
+        gathering = asyncio.create_task(_until_cut_off(asyncio.Event()))
+        await asyncio.sleep(0)
+        assert request.get_data() == b"xy"
+        await gathering
+        return ""
+
+    headers = [(b"content-length", b"2")]
+    async with Conversation(adapter, "POST", "/", headers=headers) as client:
+        client.say(b"xy")
+        client.leave()
+
+
+async def test_a_cancel_from_elsewhere_is_not_taken_back() -> None:
+    """Even if the client goes in the same moment."""
+
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError
+
+    client = Client(receive, expects_body=True)
+    waiting = asyncio.create_task(client.while_there(asyncio.Event().wait))
+    await asyncio.sleep(0)
+    client.lose()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 async def test_a_body_that_was_not_announced_is_read_all_the_same(
     app: Flask, adapter: ASGIAdapter
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from conversation import Conversation
 from flask import Flask, Response, g, request, stream_with_context
 from lifespan import Lifespan
+from werkzeug.exceptions import ClientDisconnected
 
 from async_parallel import AsyncParallel
 from async_parallel.asgi import ASGIAdapter
@@ -191,6 +192,78 @@ async def test_a_stream_that_shrugs_off_the_cancel_ends_too(
         await client.chunk(1)
         client.leave()
     assert asked == [0, -1, 1]
+    assert client.task.cancelling() == 0
+
+
+async def test_a_stream_that_begins_after_the_client_went_ends(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """Its first item is not waited for."""
+
+    @app.post("/")
+    async def view() -> Any:
+        with pytest.raises(ClientDisconnected):
+            request.get_data()
+
+        async def chunks() -> AsyncIterator[str]:
+            await asyncio.Event().wait()
+            yield "x"
+
+        return chunks()
+
+    headers = [(b"content-length", b"9")]
+    async with Conversation(adapter, "POST", "/", headers=headers) as client:
+        client.leave()
+    assert client.sent == []
+
+
+async def test_a_stream_that_learns_it_itself_is_not_cancelled(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """It reads the body, and may clean up when that is cut off."""
+    ended: list[bool] = []
+
+    @app.post("/")
+    async def view() -> AsyncIterator[str]:
+        yield "x"
+        with pytest.raises(ClientDisconnected):
+            request.get_data()
+        await asyncio.sleep(0)
+        ended.append(True)
+
+    headers = [(b"content-length", b"9")]
+    async with Conversation(adapter, "POST", "/", headers=headers) as client:
+        client.leave()
+    assert ended == [True]
+    assert client.task.cancelling() == 0
+
+
+async def test_callbacks_run_when_the_client_goes(
+    app: Flask, adapter: ASGIAdapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the stream has ended, in its own context."""
+    order: list[str] = []
+
+    async def chunks() -> AsyncIterator[str]:
+        try:
+            yield "x"
+            await asyncio.Event().wait()
+        finally:
+            order.append(request.path)
+
+    @app.get("/")
+    async def view() -> Response:
+        body: Any = chunks()
+        response = Response(body)
+        response.call_on_close(lambda: order.append("callback"))
+        return response
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.say()
+        await client.chunk(1)
+        client.leave()
+    assert order == ["/", "callback"]
+    assert not caplog.records
 
 
 async def test_a_cancel_by_the_server_is_raised(
