@@ -44,13 +44,19 @@ class AsyncStream(Iterator[Any]):
     def close(self) -> None:
         """End the iterator, wherever it is."""
         self._items.close()  # which leaves the context that it kept
+        self._close_source()  # where it had not begun
+
+    def _iterate(self) -> Iterator[Any]:
+        try:
+            while (item := self._run(self._next)) is not _END:
+                yield item
+        finally:
+            self._close_source()
+
+    def _close_source(self) -> None:
         close = getattr(self._source, "aclose", None)
         if close is not None:
             self._run(close)
-
-    def _iterate(self) -> Iterator[Any]:
-        while (item := self._run(self._next)) is not _END:
-            yield item
 
     def _run(self, function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return await_here(function()) if is_serving() else self._block(function)

@@ -69,6 +69,11 @@ def app(log: Log, sqlite: str) -> Iterator[Flask]:
     extension.close()
 
 
+def watches() -> list[threading.Thread]:
+    """The threads that watch a loop."""
+    return [thread for thread in threading.enumerate() if "watch" in thread.name]
+
+
 FUNCTION = {"/view": "block_the_loop", "/query": "block_in_a_query"}
 
 
@@ -81,6 +86,7 @@ async def test_under_the_adapter_the_function_is_named(
     async with Lifespan(adapter), Conversation(adapter, "GET", path) as client:
         client.say()
     assert client.body == b"True"
+    assert not watches()
     message = next(m for m in log.messages if FUNCTION[path] in m)
     assert f"{FUNCTION[path]}' (" in message
     assert __file__ in message
@@ -100,5 +106,4 @@ async def test_without_debug_mode_there_is_no_watch(sqlite: str) -> None:
     app.config["ASYNC_PARALLEL_DATABASE_URI"] = sqlite
     AsyncParallel(app)
     async with Lifespan(ASGIAdapter(app)):
-        names = {thread.name for thread in threading.enumerate()}
-        assert "async_parallel blocking watch" not in names
+        assert not watches()

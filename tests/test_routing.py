@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conversation import Conversation
-from flask import Flask, current_app, session
+from flask import Flask, current_app, render_template_string, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.views import View
 from lifespan import Lifespan
@@ -89,6 +89,34 @@ async def test_a_decorator_around_it_is_not_marked(app: Flask) -> None:
         return where()
 
     assert await ask(app) == f"{WORKER}, {WORKER}"
+
+
+async def test_a_function_inside_another_does_not_wait_for_its_thread(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one thread for all: it is held by who waits for the async view."""
+    monkeypatch.setattr("async_parallel._workers._PATIENCE", 3600)
+
+    def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(view)
+        def wrapper() -> Any:
+            return current_app.ensure_sync(view)()
+
+        return wrapper
+
+    @app.context_processor
+    def values() -> dict[str, str]:
+        return {"where": where()}
+
+    @app.get("/")
+    @decorator
+    async def view() -> str:
+        return render_template_string("{{ where }}")
+
+    adapter = ASGIAdapter(app, max_threads=1)
+    async with Lifespan(adapter), Conversation(adapter, "GET", "/") as client:
+        client.say()
+    assert client.body == b"async_parallel further worker"
 
 
 def test_a_marked_function_is_the_same_function() -> None:

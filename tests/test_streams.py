@@ -238,10 +238,14 @@ async def test_a_stream_that_learns_it_itself_is_not_cancelled(
     assert client.task.cancelling() == 0
 
 
+@pytest.mark.parametrize("breaks_on_send", [False, True])
 async def test_callbacks_run_when_the_client_goes(
-    app: Flask, adapter: ASGIAdapter, caplog: pytest.LogCaptureFixture
+    breaks_on_send: bool,  # noqa: FBT001 - a parameter of the test
+    app: Flask,
+    adapter: ASGIAdapter,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """After the stream has ended, in its own context."""
+    """After the stream has ended, in its own context, wherever it was."""
     order: list[str] = []
 
     async def chunks() -> AsyncIterator[str]:
@@ -258,9 +262,12 @@ async def test_callbacks_run_when_the_client_goes(
         response.call_on_close(lambda: order.append("callback"))
         return response
 
-    async with Conversation(adapter, "GET", "/") as client:
+    client = Conversation(adapter, "GET", "/")
+    client.breaks_on_send = breaks_on_send
+    async with client:
         client.say()
-        await client.chunk(1)
+        if not breaks_on_send:
+            await client.chunk(1)
         client.leave()
     assert order == ["/", "callback"]
     assert not caplog.records
