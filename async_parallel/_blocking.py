@@ -47,7 +47,7 @@ class BlockingWatch:
     def stop(self) -> None:
         """End the thread, and wait for it."""
         self._stopped.set()
-        self._alive.set()
+        self._alive.set()  # it need not wait for the loop, which waits for it
         self._thread.join()
 
     def _watch(self) -> None:
@@ -57,9 +57,10 @@ class BlockingWatch:
                 self._loop.call_soon_threadsafe(self._alive.set)
             except RuntimeError:
                 return  # the loop is closed
-            if not self._alive.wait(_LIMIT):
+            if not self._alive.wait(_LIMIT) and not self._stopped.is_set():
                 self._warn()
-                self._alive.wait()
+                while not (self._alive.wait(_LIMIT) or self._stopped.is_set()):
+                    pass
 
     def _warn(self) -> None:
         frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - no other way

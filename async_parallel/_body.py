@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -26,39 +27,57 @@ class Body:
     The buffer is made when something is read, which most requests never do.
     """
 
-    __slots__ = ("_client", "_file")
+    __slots__ = ("_client", "_file", "_reading")
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._file: io.BufferedReader | None = None
+        self._reading = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read ``size`` bytes, or all that is to come."""
-        return self._buffered().read(size)
+        with self._exclusively() as file:
+            return file.read(size)
 
     def read1(self, size: int = -1, /) -> bytes:
         """Read what is there, waiting only where nothing is."""
-        return self._buffered().read1(size)
+        with self._exclusively() as file:
+            return file.read1(size)
 
     def readinto(self, buffer: Any, /) -> int:
         """Read into ``buffer``."""
-        return self._buffered().readinto(buffer)
+        with self._exclusively() as file:
+            return file.readinto(buffer)
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """Read to the end of the line, or ``size`` bytes of it."""
-        return self._buffered().readline(size)
+        with self._exclusively() as file:
+            return file.readline(size)
 
     def readlines(self, hint: int = -1, /) -> list[bytes]:
         """Read the lines that are to come, or some of about ``hint`` bytes."""
-        return self._buffered().readlines(hint)
+        with self._exclusively() as file:
+            return file.readlines(hint)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._buffered())
+        return iter(self.readline, b"")
 
-    def _buffered(self) -> io.BufferedReader:
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[io.BufferedReader]:
+        # The file has a lock of its own, which would block the loop that its holder
+        # waits for.
+        if self._reading:
+            raise HomeLoopError(
+                "The request's body is being read elsewhere at the same time. Read it"
+                " in one place: data = request.get_data()."
+            )
         if self._file is None:
             self._file = io.BufferedReader(_RawBody(self._client), _BUFFER)
-        return self._file
+        self._reading = True
+        try:
+            yield self._file
+        finally:
+            self._reading = False
 
 
 class _RawBody(io.RawIOBase):

@@ -6,7 +6,7 @@ import contextvars
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy import Row
 
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from ._client import Client
     from ._query import Query
     from .instrumentation import GatherReport
+
+
+class GatherOptions(TypedDict, total=False):
+    """What may be said of a gather, by those who name its database."""
+
+    bind: str | None
+    max_concurrency: int | None
+    timeout: float | None
+    return_exceptions: bool
+    read_only: bool
 
 
 @dataclass(slots=True, kw_only=True)

@@ -86,8 +86,16 @@ class Client:
             self._receiving = False
         self._arm()
 
-    def watch(self, leave: Leave) -> None:
-        """Have ``leave(error)`` called, once, if the client goes before the end."""
+    def watch(self, leave: Leave, *, beside_body: bool = False) -> None:
+        """Have ``leave(error)`` called, once, if the client goes before the end.
+
+        Args:
+            leave: What to call.
+            beside_body: Receive one message of a body that nobody has read, for what
+                would otherwise never end. Nothing of it is lost.
+        """
+        if beside_body:
+            self._expects_body = False
         if self.gone:
             leave(ClientDisconnected())
         elif not self._ended:
@@ -140,14 +148,18 @@ class Client:
         return self._listener
 
     def _arm(self) -> None:
-        waits_for_reader = self.more and (self._expects_body or bool(self.chunk))
-        busy = self._receiving or self._timer or self._listener
-        if self._watchers and not (waits_for_reader or busy or self.gone):
+        if self._may_listen and self._timer is None:
             self._timer = self.loop.call_later(_PATIENCE, self._begin_listening)
+
+    @property
+    def _may_listen(self) -> bool:
+        waits_for_reader = self.more and (self._expects_body or bool(self.chunk))
+        busy = self._receiving or self._listener is not None or self.gone
+        return bool(self._watchers) and not (waits_for_reader or busy)
 
     def _begin_listening(self) -> None:
         self._timer = None
-        if self._watchers and not self._receiving and not self.gone:
+        if self._may_listen:
             self._listener = self.loop.create_task(
                 self._listen(),
                 name="async_parallel listener",
@@ -158,7 +170,7 @@ class Client:
         try:
             while not self.gone:
                 self._take(await self._receive())
-                if self.chunk:  # a body that was not announced; who reads it goes on
+                if self.chunk and self.more:  # who reads it goes on
                     self._listener = None
                     return
         except Exception:  # noqa: BLE001 - a server that says so that nobody is there

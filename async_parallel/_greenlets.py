@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from greenlet import GreenletExit, getcurrent, greenlet
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import Callable
 
 
@@ -34,12 +35,23 @@ class Greenlets:
         self._kind = kind or _SQLAlchemyWorker
         self._resting: list[Worker] = []
 
-    async def run(self, function: Callable[..., None], *args: Any) -> None:
-        """Call ``function(*args)`` in a greenlet, awaiting here what it awaits."""
+    async def run(
+        self,
+        function: Callable[..., None],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        """Call ``function(*args)`` in a greenlet, awaiting here what it awaits.
+
+        Args:
+            function: What to call.
+            args: Its arguments.
+            context: What it runs in. Default: the context of the caller.
+        """
         worker = self._resting.pop() if self._resting else self._kind(_work)
         driver = getcurrent()
         worker.parent = driver
-        worker.gr_context = driver.gr_context
+        worker.gr_context = context or driver.gr_context
         worker.at_rest = False
         worker.function = functools.partial(function, *args)
         awaitable = worker.switch()

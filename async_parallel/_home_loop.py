@@ -22,6 +22,7 @@ from .errors import GathererClosedError, HomeLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -132,13 +133,21 @@ class HomeLoop:
         return await call.wait()
 
     def block_on(
-        self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any
+        self,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        meanwhile: Callable[[Future[T]], None] | None = None,
     ) -> T:
         """Run ``function(*args)`` on the home loop and return its result.
 
         Blocks the calling thread; inside a greenlet on an event loop it suspends only
         the greenlet. The caller's context goes along, and what the coroutine sets in
         it comes back.
+
+        Args:
+            function: The coroutine function.
+            args: Its arguments.
+            meanwhile: What the thread does until the outcome is there.
 
         Raises:
             HomeLoopError: Called in a coroutine, whose loop it would block.
@@ -159,6 +168,8 @@ class HomeLoop:
                 restore(context)
         call = RemoteCall(self.ensure(), context, function, args, self._owner)
         try:
+            if meanwhile is not None:
+                meanwhile(call.outcome)
             return call.result()
         finally:
             restore(context)

@@ -13,6 +13,7 @@ from ._detached import guard
 from ._nested import NestedSessions
 from ._query import has_rows
 from ._sources import Kind, check_returned
+from ._waiting import contained
 from .errors import ReadOnlyError
 
 if TYPE_CHECKING:
@@ -208,15 +209,17 @@ class Lane:
             value = query.source(session)
         else:
             job.task = asyncio.get_running_loop().create_task(
-                query.source(session),
+                contained(query.source(session)),
                 name=f"async_parallel {job.label}",
                 # A copy, because the lane is inside job.context itself.
                 context=contextvars.copy_context(),
             )
             try:
-                value = await_only(job.task)
+                value, exit_ = await_only(job.task)
             finally:
                 job.task = None  # it holds the job, by its context
+            if exit_ is not None:
+                raise exit_
         check_returned(value, job.label)
         return value
 

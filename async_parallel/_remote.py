@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ._waiting import contained
 from .errors import GathererClosedError, HomeLoopError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class RemoteCall(Generic[T]):
         self._function = function
         self._args = args
         self._owner = owner
-        self._task: asyncio.Task[T] | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
         if not loop.is_running():
             raise HomeLoopError(
@@ -102,7 +103,7 @@ class RemoteCall(Generic[T]):
 
     def _start(self) -> None:
         try:
-            coroutine = self._function(*self._args)
+            coroutine = contained(self._function(*self._args))
             self._task = self._loop.create_task(coroutine, context=self._context)
         except BaseException as error:  # noqa: BLE001 - wrong arguments, say
             self.outcome.set_exception(error)
@@ -113,13 +114,17 @@ class RemoteCall(Generic[T]):
         if self._task is not None:
             self._task.cancel()
 
-    def _settle(self, task: asyncio.Task[T]) -> None:
+    def _settle(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
             self.outcome.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
             self.outcome.set_exception(error)
         else:
-            self.outcome.set_result(task.result())
+            value, exit_ = task.result()
+            if exit_ is not None:
+                self.outcome.set_exception(exit_)
+            else:
+                self.outcome.set_result(value)
 
 
 def _waker(

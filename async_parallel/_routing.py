@@ -64,6 +64,8 @@ class Router:
         app.async_to_sync = self.async_to_sync
         app.ensure_sync = self.ensure_sync
         app.request_context = self.request_context
+        for name in ("do_teardown_request", "do_teardown_appcontext"):
+            setattr(app, name, functools.partial(_tear_down, getattr(app, name)))
 
     def async_to_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """A synchronous function that runs the coroutine function ``func`` at home."""
@@ -88,12 +90,12 @@ class Router:
             return self._finish(await_here(func(*args, **kwargs)))
         coroutine = functools.partial(func, *args, **kwargs)
         request = served_request.get(None)
-        if request is not None:  # a worker's synchronous code calls it
-            request.waiting += 1
-            try:
-                return self._finish(self._home.block_on(serve, _run, coroutine))
-            finally:
-                request.waiting -= 1
+        if request is not None:  # synchronous code of a request calls it
+            worker = request.worker
+            work = worker.work_until_done if worker and worker.is_current else None
+            return self._finish(
+                self._home.block_on(serve, _run, coroutine, meanwhile=work)
+            )
         if not self._app.config["ASYNC_PARALLEL_SHARED_LOOP"]:
             return self._finish(self._by_flask(func)(*args, **kwargs))
         self._on_portal()
@@ -110,6 +112,17 @@ class Router:
         if value is None:
             return None
         return streamable(value, self._home.block_on, self._keep)
+
+
+def _tear_down(teardown: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    request = served_request.get(None)
+    if request is None or not is_serving():
+        return teardown(*args, **kwargs)
+    request.tears_down = True
+    try:
+        return teardown(*args, **kwargs)
+    finally:
+        request.tears_down = False
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

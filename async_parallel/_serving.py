@@ -1,25 +1,28 @@
 """Synchronous code in a greenlet on an event loop, that awaits without a thread.
 
-The request's greenlet and the task below it share one context, so what a view sets in
-a context variable is seen on both sides. The greenlet is of a class of its own: inside
-an async view SQLAlchemy still refuses implicit IO, as it does under any other server.
+The request has one context, which is not that of the task below: a worker thread may
+enter it while the greenlet is suspended, even if the task is cancelled meanwhile. The
+greenlet is of a class of its own: inside an async view SQLAlchemy still refuses
+implicit IO, as it does under any other server.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from ._greenlets import Greenlets, Worker
+from ._greenlets import Greenlets
+from ._greenlets import Worker as GreenletWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
     from ._client import Client
-    from ._workers import Workers
+    from ._workers import Worker, Workers
 
 T = TypeVar("T")
 
@@ -28,26 +31,40 @@ class ServedRequest:
     """What a request is served with.
 
     Attributes:
-        workers: Where its functions that may block run.
         client: Who asked.
         stream: What its response is made of, if that is an async iterator.
-        begun: Whether one of its functions has run in a worker.
-        waiting: How many of its workers wait for the loop.
+        worker: Where its synchronous functions run, once there was one.
+        tears_down: Whether it is being torn down. A cancel waits until that is over,
+            or what the other functions give back would be lost.
+        cancelled: The cancel that waits.
     """
 
-    __slots__ = ("begun", "client", "stream", "waiting", "workers")
+    __slots__ = ("_workers", "cancelled", "client", "stream", "tears_down", "worker")
 
     def __init__(self, workers: Workers, client: Client) -> None:
-        self.workers = workers
+        self._workers = workers
         self.client = client
         self.stream: Any = None
-        self.begun = False
-        self.waiting = 0
+        self.worker: Worker | None = None
+        self.tears_down = False
+        self.cancelled: asyncio.CancelledError | None = None
 
     async def run_off_loop(self, function: Callable[[], None]) -> None:
-        """Run ``function``, which raises nothing, in a worker."""
-        begun, self.begun = self.begun, True
-        await self.workers.run(function, begun=begun, inside=self.waiting > 0)
+        """Run ``function``, which raises nothing, in the request's worker."""
+        if self.worker is None:
+            self.worker = await self._workers.take()
+        try:
+            await self.worker.run(function)
+        except asyncio.CancelledError as error:
+            if not self.tears_down:
+                raise
+            self.cancelled = error
+
+    def end(self) -> None:
+        """Let the next request have the worker."""
+        worker, self.worker = self.worker, None
+        if worker is not None:
+            self._workers.give_back(worker)
 
 
 served_request: contextvars.ContextVar[ServedRequest] = contextvars.ContextVar(
@@ -56,7 +73,7 @@ served_request: contextvars.ContextVar[ServedRequest] = contextvars.ContextVar(
 """The request that this code is part of, under ``ASGIAdapter``."""
 
 
-class _Serving(Worker):
+class _Serving(GreenletWorker):
     """The greenlet of one request."""
 
 
@@ -69,10 +86,12 @@ async def serve(function: Callable[..., T], *args: Any) -> T:
     """Run ``function`` in a greenlet on the running loop, and return its result."""
     greenlets = serving_greenlets()
     call = _Outcome(functools.partial(function, *args))
+    context = contextvars.copy_context()
     try:
-        await greenlets.run(call)
+        await greenlets.run(call, context=context)
     finally:
         greenlets.end()
+        restore(context)
     return call.get()
 
 
@@ -104,34 +123,19 @@ def await_here(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def off_loop(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    """Call ``function`` where it may block, with this context, and wait for it.
+    """Call ``function`` where it may block, in this context, and wait for it.
 
-    That is a worker thread if this is a request's greenlet, and right here if it is
-    not. A function that has begun is always waited for: nothing of the request goes
-    on beside it.
+    That is the request's worker if this is a request's greenlet, and right here if it
+    is not. A function that has begun is always waited for: nothing of the request goes
+    on beside it. The context is the same object, so what one function sets, another
+    may reset by its token.
     """
-    if not is_serving():
+    current = getcurrent()
+    if not isinstance(current, _Serving):
         return function(*args, **kwargs)
-    context = contextvars.copy_context()
-    try:
-        return off_loop_in(context, function, *args, **kwargs)
-    finally:
-        restore(context)
-
-
-def off_loop_in(
-    context: contextvars.Context,
-    function: Callable[..., T],
-    /,
-    *args: Any,
-    **kwargs: Any,
-) -> T:
-    """Do the same in ``context``, which several calls in a row may share."""
-    if not is_serving():
-        return context.run(function, *args, **kwargs)
     call = _Outcome(functools.partial(function, *args, **kwargs))
-    run = functools.partial(context.run, call)
-    await_here(served_request.get().run_off_loop(run))
+    context: Any = current.gr_context
+    await_here(served_request.get().run_off_loop(functools.partial(context.run, call)))
     return call.get()
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+import functools
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 T = TypeVar("T")
 
@@ -20,15 +24,35 @@ async def wait_for_end(future: asyncio.Future[T]) -> T:
 async def until_done(future: asyncio.Future[Any]) -> None:
     """Wait for ``future``, also when cancelled, and only then raise the cancel."""
     cancelled: asyncio.CancelledError | None = None
+    loop = asyncio.get_running_loop()
     while not future.done():
+        woken: asyncio.Future[None] = loop.create_future()
+        wake = functools.partial(_wake, woken)
+        future.add_done_callback(wake)
         try:
-            await asyncio.wait([future])
+            await woken
         except asyncio.CancelledError as error:
             cancelled = cancelled or error
+            future.remove_done_callback(wake)
     if cancelled is not None:
         if not future.cancelled():
             future.exception()  # seen
         raise cancelled
+
+
+async def contained(
+    coroutine: Coroutine[Any, Any, T],
+) -> tuple[T, None] | tuple[None, BaseException]:
+    """Its result, or the exit that it asks for, which in a task would end the loop."""
+    try:
+        return await coroutine, None
+    except (SystemExit, KeyboardInterrupt) as error:
+        return None, error
+
+
+def _wake(woken: asyncio.Future[None], _future: object) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import re
 from types import GeneratorType
@@ -15,7 +14,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from ._body import Body
 from ._environ import make_environ
-from ._serving import await_here, off_loop_in
+from ._serving import await_here, off_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile(r"[\0\r\n]")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 # Of one connection, which is the server's (PEP 3333, "Other HTTP Features").
+_DIGITS = re.compile(r"[0-9]+")
+_END: Any = object()
 _CHUNKED = b"transfer-encoding"
 _HOP_BY_HOP = {
     *{b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"},
@@ -80,23 +81,21 @@ class Exchange:
             self._ended = True  # nobody is there whom anything could be told
 
     def _respond(self, iterable: Iterable[bytes]) -> None:
-        body: Any = iterable
         response = _response_behind(iterable)
+        made_of = None if response is None else response.response
         stream = self._request.stream
-        exists = isinstance(iterable, (list, tuple)) or (
-            response is not None and response.is_sequence
-        )
-        # What does not exist yet is made while it is iterated over, by code that may
-        # block; and somebody has to notice when nobody wants it any more.
-        if not exists:
-            if stream is None:
+        body: Any = iterable
+        if not isinstance(iterable if response is None else made_of, (list, tuple)):
+            # What does not exist yet is made while it is iterated over, by code that
+            # may block; and somebody has to notice when nobody wants it any more.
+            if stream is None or made_of is not stream:
                 body = _OffLoop(iterable)
             self._endless = True
-            self._client.watch(_note)
+            self._client.watch(_note, beside_body=True)
         try:
             for chunk in body:
                 self._write(chunk)
-                if stream is not None:
+                if body is iterable and self._endless:
                     # Neither it nor the server need ever wait, so that nobody else
                     # would have a turn, and nobody notice that the client has gone.
                     await_here(asyncio.sleep(0))
@@ -106,10 +105,10 @@ class Exchange:
         finally:
             if stream is not None:
                 stream.close()
-            close = getattr(body, "close", None)
+            close = getattr(iterable, "close", None)
             if close is not None:
                 if response is None or response._on_close:  # noqa: SLF001 - the user's
-                    off_loop_in(contextvars.copy_context(), close)
+                    off_loop(close)
                 else:
                     close()
 
@@ -132,6 +131,8 @@ class Exchange:
             if lowered == b"content-length":
                 if code in _NO_BODY:
                     continue  # servers would wait for what it announces
+                if self._announced is not None or not _DIGITS.fullmatch(value):
+                    raise _unsafe(name, value)
                 self._announced = int(value)
             elif lowered in _HOP_BY_HOP and (http_2 or lowered == _CHUNKED):
                 continue
@@ -144,7 +145,8 @@ class Exchange:
         return self._write
 
     def _write(self, chunk: bytes) -> None:
-        if not chunk or self._ended or not self._has_body:
+        size = len(chunk)  # a TypeError where it is none
+        if not size or self._ended or not self._has_body:
             return
         if self._announced is not None:
             chunk = chunk[: self._announced - self._sent]
@@ -188,25 +190,15 @@ class Exchange:
 
 
 class _OffLoop:
-    """An iterable whose items are made where making them may block.
-
-    All in one context: a generator may end in it what it began in it, as Flask's
-    ``stream_with_context`` does.
-    """
+    """An iterable whose items are made where making them may block."""
 
     def __init__(self, iterable: Iterable[bytes]) -> None:
         self._iterable = iterable
-        self._context = contextvars.copy_context()
 
     def __iter__(self) -> Iterator[bytes]:
-        iterator = off_loop_in(self._context, iter, self._iterable)
-        while (chunk := off_loop_in(self._context, _next, iterator)) is not None:
+        iterator = off_loop(iter, self._iterable)
+        while (chunk := off_loop(next, iterator, _END)) is not _END:
             yield chunk
-
-    def close(self) -> None:
-        close = getattr(self._iterable, "close", None)
-        if close is not None:
-            off_loop_in(self._context, close)
 
 
 @functools.lru_cache(maxsize=512)
@@ -218,14 +210,10 @@ def _lowered(name: str) -> bytes:
 
 def _unsafe(name: str, value: str) -> ValueError:
     return ValueError(
-        f"The response's header {name!r} cannot be sent: its name has other characters"
-        f" than letters, digits and '-', or its value a line break: {value!r}. Take"
-        " them out, or encode the value."
+        f"The response's header {name!r} cannot be sent with the value {value!r}. A"
+        " name has letters, digits and '-', a value no line break, and there is one"
+        " Content-Length, of digits."
     )
-
-
-def _next(iterator: Iterator[bytes]) -> bytes | None:
-    return next(iterator, None)
 
 
 def _note(_reason: object) -> None:

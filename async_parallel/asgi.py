@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-import os
 from typing import TYPE_CHECKING, Any
 
 from ._client import Client
@@ -23,6 +23,9 @@ __all__ = ["ASGIAdapter", "nonblocking"]
 _logger = logging.getLogger("async_parallel")
 
 _BODY_HEADERS = {b"content-length", b"transfer-encoding"}
+
+MAX_THREADS = 40
+"""Requests with synchronous functions at once unless told otherwise, as in AnyIO."""
 
 MAX_HEADERS = 100
 """Headers that a request may have unless told otherwise, as in gunicorn."""
@@ -45,9 +48,8 @@ class ASGIAdapter:
         app: The application. ``AsyncParallel`` must be initialised on a Flask one, for
             it is what sends functions to the loop or to a thread; another WSGI
             application runs on the loop as it is.
-        max_threads: How many synchronous functions may run at once. Default: as many
-            as ``ThreadPoolExecutor`` takes, at most 32. There are more for a moment
-            where they wait for what others of them hold.
+        max_threads: How many requests may be running synchronous functions. Default:
+            40, as in AnyIO, and so in Starlette and FastAPI.
         max_headers: How many headers a request may have; one with more is answered
             with 431. Default: 100, as in gunicorn.
         require_databases: Fail the server's start where a database does not answer,
@@ -63,7 +65,7 @@ class ASGIAdapter:
         self,
         app: Any,
         *,
-        max_threads: int | None = None,
+        max_threads: int = MAX_THREADS,
         max_headers: int = MAX_HEADERS,
         require_databases: bool = False,
         shutdown_timeout: float = 10.0,
@@ -74,7 +76,7 @@ class ASGIAdapter:
             shutdown_timeout=shutdown_timeout,
         )
         self._app = app
-        self._max_threads = max_threads or min(32, (os.cpu_count() or 1) + 4)
+        self._max_threads = max_threads
         self._max_headers = max_headers
         self._require_databases = require_databases
         self._shutdown_timeout = shutdown_timeout
@@ -93,11 +95,15 @@ class ASGIAdapter:
             served_request.set(request)
             exchange = Exchange(scope, send, request, self._max_headers)
             try:
-                await self._greenlets.run(exchange.run, self._app)
+                context = contextvars.copy_context()
+                await self._greenlets.run(exchange.run, self._app, context=context)
             finally:
+                request.end()
                 listener = client.end()
                 if listener is not None:
                     await asyncio.wait([listener])
+            if request.cancelled is not None:
+                raise request.cancelled
         elif kind == "lifespan":
             await self._lifespan(receive, send)
         elif kind == "websocket":
@@ -159,9 +165,9 @@ class ASGIAdapter:
         late = await workers.shut_down(self._shutdown_timeout) if workers else 0
         if late:
             _logger.error(
-                "%d synchronous functions of %r still run %g s after the shutdown"
-                " began, and the process cannot end before they do. Give what they wait"
-                " for a timeout.",
+                "%d requests of %r still run synchronous functions %g s after the"
+                " shutdown began, and are left behind. Give what they wait for a"
+                " timeout.",
                 late,
                 getattr(self._app, "name", self._app),
                 self._shutdown_timeout,

@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
 from flask import Flask, current_app, has_request_context, stream_with_context
 
@@ -19,6 +19,7 @@ from .errors import ConfigurationError, ExtensionNotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ._calls import GatherOptions
     from ._gather import QueryGatherer
 
 __all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
@@ -26,14 +27,6 @@ __all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
 K = TypeVar("K")
 
 _logger = logging.getLogger("async_parallel")
-
-
-class _Options(TypedDict, total=False):
-    bind: str | None
-    max_concurrency: int | None
-    timeout: float | None
-    return_exceptions: bool
-    read_only: bool
 
 
 class AsyncParallel:
@@ -177,15 +170,15 @@ class AsyncParallel:
 
 @overload
 async def gather_queries(
-    queries: Mapping[K, object], /, **options: Unpack[_Options]
+    queries: Mapping[K, object], /, **options: Unpack[GatherOptions]
 ) -> dict[K, Any]: ...
 @overload
 async def gather_queries(
-    queries: list[Any], /, **options: Unpack[_Options]
+    queries: list[Any], /, **options: Unpack[GatherOptions]
 ) -> list[Any]: ...
 @overload
 async def gather_queries(
-    *queries: Any, **options: Unpack[_Options]
+    *queries: Any, **options: Unpack[GatherOptions]
 ) -> tuple[Any, ...]: ...
 async def gather_queries(
     *queries: Any,
@@ -241,14 +234,16 @@ async def gather_queries(
 
 @overload
 def run_in_parallel(  # pyright: ignore[reportOverlappingOverload]
-    queries: Mapping[K, object], /, **options: Unpack[_Options]
+    queries: Mapping[K, object], /, **options: Unpack[GatherOptions]
 ) -> dict[K, Any]: ...
 @overload
 def run_in_parallel(
-    queries: list[Any], /, **options: Unpack[_Options]
+    queries: list[Any], /, **options: Unpack[GatherOptions]
 ) -> list[Any]: ...
 @overload
-def run_in_parallel(*queries: Any, **options: Unpack[_Options]) -> tuple[Any, ...]: ...
+def run_in_parallel(
+    *queries: Any, **options: Unpack[GatherOptions]
+) -> tuple[Any, ...]: ...
 def run_in_parallel(
     *queries: Any,
     bind: str | None = None,
@@ -259,15 +254,8 @@ def run_in_parallel(
 ) -> Any:
     """Do what ``gather_queries`` does, in synchronous code: views, commands, jobs.
 
-    The calling thread waits; the queries run at once on the home loop.
-
-    Args:
-        queries: As for ``gather_queries``.
-        bind: As for ``gather_queries``.
-        max_concurrency: As for ``gather_queries``.
-        timeout: As for ``gather_queries``.
-        return_exceptions: As for ``gather_queries``.
-        read_only: As for ``gather_queries``.
+    The calling thread waits; the queries run at once on the home loop. The arguments
+    are those of ``gather_queries``.
 
     Returns:
         A list for a list, a dict for a mapping, else a tuple; in the order given.

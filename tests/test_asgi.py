@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from conversation import http_scope
+from conversation import Conversation, http_scope
 from flask import (
     Flask,
     Response,
@@ -35,7 +35,7 @@ from async_parallel.asgi import ASGIAdapter
 from async_parallel.errors import ExtensionNotFoundError, HomeLoopError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, MutableMapping
+    from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
     from pathlib import Path
 
 marker: contextvars.ContextVar[str] = contextvars.ContextVar("marker", default="none")
@@ -582,6 +582,37 @@ async def test_a_cancelled_request_waits_for_its_worker(app: Flask) -> None:
     assert order == ["view ended", "teardown"]
 
 
+async def test_a_cancel_during_a_teardown_waits_for_the_others(app: Flask) -> None:
+    """What they give back is given back, and then the cancel is raised."""
+    begun, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    @app.teardown_request
+    def second(_error: BaseException | None) -> None:
+        order.append("second")
+
+    @app.teardown_request
+    def first(_error: BaseException | None) -> None:
+        begun.set()
+        go_on.wait()
+        order.append("first")
+
+    @app.get("/")
+    async def view() -> str:
+        return ""
+
+    adapter = ASGIAdapter(app)
+    async with Lifespan(adapter):
+        task = asyncio.create_task(adapter(http_scope("GET", "/"), never, ignore))
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait([task])
+    assert task.cancelled()
+    assert order == ["first", "second"]
+
+
 async def test_the_lifespan_closes_the_engine_and_can_begin_again(
     app: Flask,
 ) -> None:
@@ -669,9 +700,127 @@ async def test_the_shutdown_waits_for_workers_and_not_for_ever(
     async with Lifespan(adapter):
         task = asyncio.create_task(adapter(http_scope("GET", "/"), never, ignore))
         await asyncio.to_thread(begun.wait)
-    assert "1 synchronous functions of 'tests.test_asgi' still run" in caplog.text
     go_on.set()
     await task
+    assert "1 requests of 'tests.test_asgi' still run synchronous" in caplog.text
+
+
+async def test_a_request_has_one_thread_for_its_synchronous_functions(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """So what is thread-local is its own, until its teardown; no other request's."""
+    local = threading.local()
+    together, seen = asyncio.Barrier(10), []
+
+    @app.before_request
+    def before() -> None:
+        assert not hasattr(local, "path")
+        local.path = request.path
+
+    @app.get("/<int:number>")
+    async def view(number: int) -> str:
+        await together.wait()
+        return current_app.ensure_sync(lambda: str(local.path))()  # type: ignore[no-any-return]
+
+    @app.teardown_appcontext
+    def teardown(_error: BaseException | None) -> None:
+        seen.append(local.path)
+        del local.path
+
+    paths = [f"/{number}" for number in range(10)]
+    answers = await asyncio.gather(*(client.get(path) for path in paths))
+    assert [answer.text for answer in answers] == paths
+    assert sorted(seen) == paths
+
+
+async def test_what_one_function_sets_another_resets_by_its_token(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """All functions of a request, of both kinds, run in one and the same context."""
+
+    @app.before_request
+    def before() -> None:
+        g.token = marker.set("by the hook")
+
+    @app.get("/")
+    async def view() -> str:
+        return marker.get()
+
+    @app.after_request
+    def after(response: Response) -> Response:
+        marker.reset(g.token)
+        response.headers["X-Marker"] = marker.get()
+        return response
+
+    answer = await client.get("/")
+    assert (answer.text, answer.headers["X-Marker"]) == ("by the hook", "none")
+
+
+async def test_the_body_cannot_be_read_in_two_places_at_once(
+    app: Flask,
+) -> None:
+    """The second is refused; waiting for the first would block the loop."""
+    reading = threading.Event()
+    seen: list[str] = []
+    visitor = Conversation(ASGIAdapter(app), "POST", "/")
+
+    def read_on() -> None:
+        reading.set()
+        request.stream.read(10)
+
+    @app.post("/")
+    async def view() -> str:
+        elsewhere = asyncio.create_task(asyncio.to_thread(read_on))
+        await asyncio.to_thread(reading.wait)
+        await until(lambda: visitor.received == 1)
+        with pytest.raises(HomeLoopError, match="read elsewhere"):
+            request.get_data()
+        seen.append("refused")
+        visitor.say(b"67890")
+        await elsewhere
+        return ""
+
+    async with visitor:
+        visitor.say(b"12345", more=True)
+    assert seen == ["refused"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give the loop's other tasks turns until it is so."""
+    while not condition():  # noqa: ASYNC110 - another thread makes it so
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("path", ["/nested", "/query"])
+async def test_an_exit_in_an_async_function_does_not_end_the_server(
+    path: str, app: Flask
+) -> None:
+    """It comes to the request's task, as if the view had called it itself."""
+
+    async def leave(*_: Any) -> str:
+        await asyncio.sleep(0)
+        raise SystemExit(3)
+
+    @app.get("/nested")
+    def nested() -> str:
+        return current_app.ensure_sync(leave)()  # type: ignore[no-any-return]
+
+    @app.get("/query")
+    def query() -> str:
+        return str(run_in_parallel(leave))
+
+    adapter = ASGIAdapter(app)
+    caught: list[BaseException] = []
+
+    async def ask() -> None:
+        try:
+            await adapter(http_scope("GET", path), never, ignore)
+        except SystemExit as error:
+            caught.append(error)
+
+    async with Lifespan(adapter):
+        await asyncio.create_task(ask())
+    assert [error.code for error in caught if isinstance(error, SystemExit)] == [3]
 
 
 async def test_a_portal_gives_way_to_the_servers_loop(app: Flask) -> None:

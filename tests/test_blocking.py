@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,7 @@ from lifespan import Lifespan
 from sqlalchemy import text
 
 from async_parallel import AsyncParallel, gather_queries
+from async_parallel._blocking import BlockingWatch
 from async_parallel.asgi import ASGIAdapter
 
 if TYPE_CHECKING:
@@ -98,6 +101,17 @@ def test_on_the_portal_it_is_named_too(path: str, app: Flask, log: Log) -> None:
     """Under WSGI all async views share one loop, so it matters as much."""
     assert app.test_client().get(path).text == "True"
     assert any(f"{FUNCTION[path]}' (" in message for message in log.messages)
+
+
+async def test_a_watch_can_be_stopped_at_any_time() -> None:
+    """The loop waits for its thread, and not the thread for the loop."""
+    for _ in range(30):
+        watch = BlockingWatch(asyncio.get_running_loop(), threading.get_ident())
+        end = time.monotonic() + 0.06  # when it asks for a sign of life
+        while time.monotonic() < end:
+            pass
+        watch.stop()
+    assert not watches()
 
 
 async def test_without_debug_mode_there_is_no_watch(sqlite: str) -> None:

@@ -267,6 +267,42 @@ async def test_a_body_that_was_not_announced_is_read_all_the_same(
     assert client.body == b"abcdef"
 
 
+async def test_a_part_of_the_body_is_not_lost_between_two_gathers(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """Though the view has read some of it, and the client is watched again."""
+
+    @app.post("/")
+    async def view() -> bytes:
+        await gather_queries(text("SELECT pg_sleep(0.1)"))
+        begin = request.stream.read1(3)  # type: ignore[attr-defined]
+        await gather_queries(text("SELECT pg_sleep(0.1)"))
+        rest: bytes = begin + request.get_data()
+        return rest
+
+    async with Conversation(adapter, "POST", "/", http_version="2") as client:
+        client.say(b"abc" * 30_000, more=True)
+        client.say(b"def")
+    assert client.body == b"abc" * 30_000 + b"def"
+
+
+async def test_a_short_body_that_was_not_announced_does_not_end_the_watch(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """It has all arrived, so that only the client's going can come."""
+
+    @app.post("/")
+    async def view() -> str:
+        with pytest.raises(ClientDisconnected):
+            await gather_queries(FOR_EVER)
+        assert request.get_data() == b"abc"
+        return ""
+
+    async with Conversation(adapter, "POST", "/", http_version="2") as client:
+        client.say(b"abc")
+        client.leave()
+
+
 async def test_reading_while_the_client_is_watched_waits_for_the_watch() -> None:
     """There is one receiver at a time, and the reader gets what the watch received."""
     messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()

@@ -133,7 +133,10 @@ async def test_not_all_of_a_burst_stay_at_rest() -> None:
     """Each would keep its stack, for a day that may never come."""
     greenlets = Greenlets()
     together = asyncio.Barrier(100)
-    runs = [greenlets.run(lambda: await_only(together.wait())) for _ in range(100)]
-    await asyncio.gather(*runs)
+
+    def meet() -> None:
+        await_only(together.wait())
+
+    await asyncio.gather(*(greenlets.run(meet) for _ in range(100)))
     assert len(greenlets._resting) == 64
     greenlets.end()

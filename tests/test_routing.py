@@ -91,11 +91,8 @@ async def test_a_decorator_around_it_is_not_marked(app: Flask) -> None:
     assert await ask(app) == f"{WORKER}, {WORKER}"
 
 
-async def test_a_function_inside_another_does_not_wait_for_its_thread(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_function_inside_another_runs_on_its_thread(app: Flask) -> None:
     """With one thread for all: it is held by who waits for the async view."""
-    monkeypatch.setattr("async_parallel._workers._PATIENCE", 3600)
 
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(view)
@@ -116,7 +113,7 @@ async def test_a_function_inside_another_does_not_wait_for_its_thread(
     adapter = ASGIAdapter(app, max_threads=1)
     async with Lifespan(adapter), Conversation(adapter, "GET", "/") as client:
         client.say()
-    assert client.body == b"async_parallel further worker"
+    assert client.body == WORKER.encode()
 
 
 def test_a_marked_function_is_the_same_function() -> None:

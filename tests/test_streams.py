@@ -376,6 +376,91 @@ async def test_a_server_that_cannot_send_ends_the_stream(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_a_stream_beside_an_unread_body_ends_with_its_client(
+    kind: str, app: Flask, adapter: ASGIAdapter
+) -> None:
+    """One message of the body is looked at for that, and is there for who reads it."""
+    read: list[bytes] = []
+
+    async def chunks() -> AsyncIterator[str]:
+        try:
+            yield "x"
+            await asyncio.Event().wait()
+        finally:
+            read.append(request.get_data())
+
+    def sync_chunks() -> Iterator[str]:
+        try:
+            while True:
+                yield "x"
+        finally:
+            read.append(request.get_data())
+
+    @app.post("/async")
+    async def view() -> Any:
+        return chunks()
+
+    @app.post("/sync")
+    def sync_view() -> Response:
+        return Response(stream_with_context(sync_chunks()))
+
+    headers = [(b"content-length", b"5")]
+    async with Conversation(adapter, "POST", f"/{kind}", headers=headers) as client:
+        client.say(b"12345")
+        await client.chunk(1)
+        client.leave()
+    assert read == [b"12345"]
+
+
+async def test_a_stream_that_a_hook_replaces_is_closed(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """What replaces it runs where it belongs: it may block."""
+    seen: list[str] = []
+
+    async def chunks() -> AsyncIterator[str]:
+        yield "x"
+
+    @app.get("/")
+    async def view() -> Any:
+        return chunks()
+
+    @app.after_request
+    def after(_response: Response) -> Response:
+        def others() -> Iterator[str]:
+            seen.append(threading.current_thread().name)
+            yield "y"
+
+        return Response(others())
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.say()
+    assert client.body == b"y"
+    assert seen[0].startswith("async_parallel worker")
+
+
+async def test_a_hook_may_look_into_the_stream(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """A synchronous one takes an item in its worker, and the rest follows."""
+
+    @app.get("/")
+    async def view() -> AsyncIterator[str]:
+        yield "x"
+        yield request.path
+
+    @app.after_request
+    def after(response: Response) -> Response:
+        first = next(iter(response.response))
+        response.headers["X-First"] = str(first)
+        return response
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.say()
+    assert (client.headers[b"x-first"], client.body) == (b"x", b"/")
+
+
 async def test_callbacks_on_close_run_off_the_loop(
     app: Flask, adapter: ASGIAdapter
 ) -> None:

@@ -1,17 +1,18 @@
-"""Threads for synchronous functions: bounded, and never waiting for themselves."""
+"""Threads for synchronous functions: bounded, and one for each request at a time."""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from async_parallel._workers import Workers
+from async_parallel._workers import Worker, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 
 @pytest.fixture
@@ -22,64 +23,52 @@ async def workers() -> AsyncIterator[Workers]:
     assert await workers.shut_down(10) == 0
 
 
-def first(workers: Workers, function: Callable[[], object]) -> asyncio.Task[None]:
-    """The first function of a request."""
-    return _run(workers, function, begun=False, inside=False)
+async def test_there_are_no_more_than_allowed(workers: Workers) -> None:
+    """A third request waits until one of two gives its worker back."""
+    first, second = await workers.take(), await workers.take()
+    third = asyncio.create_task(workers.take())
+    await asyncio.sleep(0)
+    assert not third.done()
+    workers.give_back(first)
+    assert await third is first
+    workers.give_back(first)
+    workers.give_back(second)
 
 
-def later(workers: Workers, function: Callable[[], object]) -> asyncio.Task[None]:
-    """A later one."""
-    return _run(workers, function, begun=True, inside=False)
+async def test_who_waits_first_is_served_first(workers: Workers) -> None:
+    """Also before one who comes just when a worker is given back."""
+    held = [await workers.take() for _ in range(2)]
+    waiting = [asyncio.create_task(workers.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for worker in held:
+        workers.give_back(worker)
+    late = asyncio.create_task(workers.take())
+    assert [await waiting[0], await waiting[1]] == held
+    assert not waiting[2].done()
+    for worker in held:
+        workers.give_back(worker)
+    for task in (waiting[2], late):
+        workers.give_back(await task)
 
 
-def _run(
-    workers: Workers, function: Callable[[], object], *, begun: bool, inside: bool
-) -> asyncio.Task[None]:
-    def run() -> None:
-        function()
-
-    return asyncio.create_task(workers.run(run, begun=begun, inside=inside))
-
-
-async def test_no_more_begin_than_there_are_threads(workers: Workers) -> None:
-    """A third request waits until one of two has ended."""
-    meeting, go_on = threading.Barrier(3), threading.Event()
-    order: list[str] = []
-
-    def hold() -> None:
-        meeting.wait()
-        go_on.wait()
-        order.append("held")
-
-    holding = [first(workers, hold) for _ in range(2)]
-    await asyncio.to_thread(meeting.wait)
-    third = first(workers, lambda: order.append("third"))
-    patience = asyncio.get_running_loop().create_future()
-    # Longer than a later function would have to wait.
-    asyncio.get_running_loop().call_later(0.2, patience.set_result, None)
-    await patience
-    assert order == []
-    go_on.set()
-    await asyncio.gather(*holding, third)
-    assert sorted(order) == ["held", "held", "third"]
-
-
-async def test_what_a_request_holds_comes_back(workers: Workers) -> None:
-    """All threads wait for what a later function of another request gives back."""
-    given_back = threading.Event()
-    waiting = [first(workers, given_back.wait) for _ in range(4)]
-    await later(workers, given_back.set)
-    await asyncio.gather(*waiting)
-
-
-async def test_a_function_inside_another_gets_a_thread_at_once(
+@pytest.mark.parametrize("lent", [False, True])
+async def test_who_is_cancelled_while_waiting_keeps_nothing(
+    lent: bool,  # noqa: FBT001 - a parameter of the test
     workers: Workers,
 ) -> None:
-    """The other one's thread does nothing but wait for it."""
-    ended = threading.Event()
-    holding = [first(workers, ended.wait) for _ in range(2)]
-    await _run(workers, ended.set, begun=True, inside=True)
-    await asyncio.gather(*holding)
+    """Whether or not a worker was just lent to him."""
+    held = [await workers.take() for _ in range(2)]
+    waiting = asyncio.create_task(workers.take())
+    await asyncio.sleep(0)
+    if lent:
+        workers.give_back(held.pop())
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    for worker in held:
+        workers.give_back(worker)
+    for worker in [await workers.take(), await workers.take()]:
+        workers.give_back(worker)
 
 
 async def test_a_cancel_is_raised_when_the_function_has_ended(workers: Workers) -> None:
@@ -92,7 +81,8 @@ async def test_a_cancel_is_raised_when_the_function_has_ended(workers: Workers) 
         go_on.wait()
         ended.append(True)
 
-    task = first(workers, hold)
+    worker = await workers.take()
+    task = asyncio.create_task(worker.run(hold))
     await asyncio.to_thread(begun.wait)
     for _ in range(3):
         task.cancel()
@@ -101,18 +91,44 @@ async def test_a_cancel_is_raised_when_the_function_has_ended(workers: Workers) 
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == [True]
+    workers.give_back(worker)
 
 
-async def test_the_shutdown_says_what_still_runs(workers: Workers) -> None:
-    """It waits, and not for ever."""
-    go_on, begun = threading.Event(), threading.Event()
+async def test_a_function_that_waits_lets_others_run_on_its_thread(
+    workers: Workers,
+) -> None:
+    """Until what it waits for is there."""
+    worker = await workers.take()
+    outcome: concurrent.futures.Future[object] = concurrent.futures.Future()
+    threads: list[threading.Thread] = []
 
-    def hold() -> None:
-        begun.set()
-        go_on.wait()
+    def note() -> None:
+        threads.append(threading.current_thread())
 
-    task = first(workers, hold)
-    await asyncio.to_thread(begun.wait)
+    def outer() -> None:
+        note()
+        worker.work_until_done(outcome)
+        note()
+
+    running = asyncio.create_task(worker.run(outer))
+    for _ in range(3):
+        await worker.run(note)
+    assert not running.done()
+    outcome.set_result(None)
+    await running
+    assert len(threads) == 5
+    assert len(set(threads)) == 1
+    workers.give_back(worker)
+
+
+async def test_the_shutdown_says_how_many_are_left() -> None:
+    """It waits, and not for ever; who waits for a thread gets an error."""
+    workers = Workers(1)
+    worker: Worker = await workers.take()
+    waiting = asyncio.create_task(workers.take())
+    await asyncio.sleep(0)
     assert await workers.shut_down(0.01) == 1
-    go_on.set()
-    await task
+    for late in (waiting, asyncio.create_task(workers.take())):
+        with pytest.raises(RuntimeError, match="shuts down"):
+            await late
+    workers.give_back(worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
@@ -170,12 +171,41 @@ async def test_the_iterable_is_closed_once_whatever_happens(
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("X-A", "1\r\nSet-Cookie: x"), ("X-A\r\nB", "1"), ("X A", "1")]
+    ("name", "value"),
+    [
+        ("X-A", "1\r\nSet-Cookie: x"),
+        ("X-A\r\nB", "1"),
+        ("X A", "1"),
+        ("Content-Length", "1_0"),
+        ("Content-Length", "+5"),
+        ("Content-Length", "-5"),
+        ("Content-Length", ""),
+    ],
 )
 async def test_headers_that_would_be_others_are_not_sent(name: str, value: str) -> None:
     """The error names the header."""
-    with pytest.raises(ValueError, match=r"header 'X.A"):
+    with pytest.raises(ValueError, match="header " + re.escape(repr(name))):
         await ask(answering([], (name, value)))
+
+
+async def test_two_lengths_are_not_sent() -> None:
+    """Some would believe the first, others the second."""
+    headers = [("Content-Length", "1"), ("content-length", "2")]
+    with pytest.raises(ValueError, match="there is one Content-Length"):
+        await ask(answering([b"xx"], *headers))
+
+
+async def test_an_item_that_is_none_is_an_error_and_not_the_end() -> None:
+    """A response must not be taken for complete that is not."""
+
+    def app(_environ: dict[str, Any], start_response: Any) -> Iterator[Any]:
+        start_response("200 OK", [])
+        yield b"a"
+        yield None
+        yield b"b"
+
+    with pytest.raises(TypeError):
+        await ask(app)
 
 
 @pytest.mark.parametrize(
