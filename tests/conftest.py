@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 
+def pytest_collection_finish() -> None:
+    """Have the collection after each test look at what the tests made, and no more."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run async tests on asyncio, the only loop that SQLAlchemy knows."""
