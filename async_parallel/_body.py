@@ -93,10 +93,7 @@ class _RawBody(io.RawIOBase):
             if client.gone:
                 raise ClientDisconnected
             self._receive()
-        size = min(len(buffer), len(client.chunk))
-        buffer[:size] = client.chunk[:size]
-        client.chunk = client.chunk[size:]
-        return size
+        return client.take_into(buffer)
 
     def _receive(self) -> None:
         client = self._client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import ClientDisconnected
@@ -22,6 +23,7 @@ T = TypeVar("T")
 # Seconds that something must run before it is worth a task to learn that the client has
 # gone: what is over sooner is not worth stopping.
 _PATIENCE = 0.05
+_LOOK_AHEAD = 64 * 1024
 
 
 class Client:
@@ -49,6 +51,7 @@ class Client:
         "_ended",
         "_expects_body",
         "_listener",
+        "_lock",
         "_receive",
         "_receiving",
         "_timer",
@@ -64,6 +67,7 @@ class Client:
         self.more = True
         self.gone = False
         self.loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
         self._receive = receive
         self._expects_body = expects_body
         self._receiving = False
@@ -74,7 +78,12 @@ class Client:
         self._ended = False
 
     async def receive(self) -> None:
-        """Receive the next part of the body, or that the client has gone."""
+        """Receive the next part of the body, or that the client has gone.
+
+        Does nothing where there is something to read, or nothing more to come.
+        """
+        if self.chunk or not self.more or self.gone:
+            return
         if self._listener is not None:
             self._arrived = self.loop.create_future()
             await self._arrived
@@ -86,13 +95,21 @@ class Client:
             self._receiving = False
         self._arm()
 
+    def take_into(self, buffer: Any) -> int:
+        """Move what was received to ``buffer``; return how much. From any thread."""
+        with self._lock:
+            size = min(len(buffer), len(self.chunk))
+            buffer[:size] = self.chunk[:size]
+            self.chunk = self.chunk[size:]
+        return size
+
     def watch(self, leave: Leave, *, beside_body: bool = False) -> None:
         """Have ``leave(error)`` called, once, if the client goes before the end.
 
         Args:
             leave: What to call.
-            beside_body: Receive one message of a body that nobody has read, for what
-                would otherwise never end. Nothing of it is lost.
+            beside_body: Look ahead in a body that nobody has read, 64 KiB at most, for
+                what would otherwise never end. Nothing of it is lost.
         """
         if beside_body:
             self._expects_body = False
@@ -153,7 +170,8 @@ class Client:
 
     @property
     def _may_listen(self) -> bool:
-        waits_for_reader = self.more and (self._expects_body or bool(self.chunk))
+        enough = self._expects_body or len(self.chunk) >= _LOOK_AHEAD
+        waits_for_reader = self.more and enough
         busy = self._receiving or self._listener is not None or self.gone
         return bool(self._watchers) and not (waits_for_reader or busy)
 
@@ -170,7 +188,7 @@ class Client:
         try:
             while not self.gone:
                 self._take(await self._receive())
-                if self.chunk and self.more:  # who reads it goes on
+                if self.more and len(self.chunk) >= _LOOK_AHEAD:  # who reads it goes on
                     self._listener = None
                     return
         except Exception:  # noqa: BLE001 - a server that says so that nobody is there
@@ -182,7 +200,11 @@ class Client:
         if message["type"] == "http.disconnect":
             self.lose()
         else:
-            self.chunk = memoryview(message.get("body", b""))
+            body = message.get("body", b"")
+            with self._lock:
+                self.chunk = memoryview(
+                    bytes(self.chunk) + body if self.chunk else body
+                )
             self.more = message.get("more_body", False)
         self._wake()
 

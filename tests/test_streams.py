@@ -407,7 +407,9 @@ async def test_a_stream_beside_an_unread_body_ends_with_its_client(
 
     headers = [(b"content-length", b"5")]
     async with Conversation(adapter, "POST", f"/{kind}", headers=headers) as client:
-        client.say(b"12345")
+        client.say(b"123", more=True)
+        client.say(b"45", more=True)
+        client.say()
         await client.chunk(1)
         client.leave()
     assert read == [b"12345"]
