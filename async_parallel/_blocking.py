@@ -69,8 +69,8 @@ class BlockingWatch:
         guilty = _of_the_application(frame)
         _logger.warning(
             "'%s' (%s, line %d) has held the event loop for more than %d ms, and every"
-            " other request waits. Await what it waits for, or make it a plain 'def'"
-            " view, which runs in a worker thread under ASGIAdapter.",
+            " other request waits. Await what it waits for, or do it in a plain 'def'"
+            " without 'nonblocking', which runs in a worker thread under ASGIAdapter.",
             guilty.f_code.co_qualname,
             guilty.f_code.co_filename,
             guilty.f_lineno,

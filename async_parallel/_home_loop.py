@@ -157,7 +157,8 @@ class HomeLoop:
             if not in_greenlet():
                 raise HomeLoopError(
                     "run_in_parallel() would block the event loop, so it cannot be"
-                    " called in async code. Write 'await gather_queries(...)'."
+                    " called in async code. Write 'await gather_queries(...)'; in a"
+                    " view that is marked 'nonblocking', take the mark off."
                 )
             task = asyncio.get_running_loop().create_task(
                 self.carry(function, *args), context=context

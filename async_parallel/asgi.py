@@ -120,9 +120,10 @@ class ASGIAdapter:
         await receive()
         try:
             await self._start_up()
-        except Exception as error:
-            _logger.exception("The application did not start.")
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+        except Exception as error:  # noqa: BLE001 - the server is told, and ends
+            message = f"The application did not start: {error}"
+            _logger.error("%s", message)  # noqa: TRY400 - that says it
+            await send({"type": "lifespan.startup.failed", "message": message})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()

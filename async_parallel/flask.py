@@ -116,10 +116,12 @@ class AsyncParallel:
         for app in list(self._gatherers):
             with app.app_context():
                 for name in find_binds(app):
+                    gatherer = self.gatherer(name)
                     try:
-                        await self.gatherer(name).open()
-                    except Exception:
-                        _logger.exception("The database %r does not answer.", name)
+                        await gatherer.open()
+                    except Exception as error:
+                        message = "The database %r, %r, does not answer: %s"
+                        _logger.error(message, name, gatherer, error)  # noqa: TRY400 - that says it
                         if strict:
                             raise
 

@@ -236,6 +236,28 @@ async def test_a_gather_before_the_body_was_read_is_told_too(
         client.leave()
 
 
+async def test_watching_does_not_disturb_who_reads() -> None:
+    """While he waits for a message, nobody else receives."""
+    receivers: list[asyncio.Future[MutableMapping[str, Any]]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        receivers.append(asyncio.get_running_loop().create_future())
+        return await receivers[-1]
+
+    client = Client(receive, expects_body=False)
+    client.watch(lambda _error: None)  # it would begin to look in 50 ms
+    reading = asyncio.create_task(client.receive())
+    later = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.1, later.set_result, None)
+    await later
+    assert len(receivers) == 1
+    receivers[0].set_result({"type": "http.request", "body": b"x", "more_body": True})
+    await reading
+    await client.receive()  # there is something to read
+    assert len(receivers) == 1
+    client.end()
+
+
 async def test_a_cancel_from_elsewhere_is_not_taken_back() -> None:
     """Even if the client goes in the same moment."""
 
