@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,7 +63,8 @@ class BlockingWatch:
                     pass
 
     def _warn(self) -> None:
-        frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - no other way
+        system: Any = sys
+        frame = system._current_frames().get(self._watched)  # noqa: SLF001 - no other way
         if frame is None or not self._loop.is_running():
             return
         guilty = _of_the_application(frame)

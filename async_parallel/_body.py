@@ -14,7 +14,7 @@ from ._waiting import running_loop
 from .errors import HomeLoopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from ._client import Client
 
@@ -63,7 +63,7 @@ class Body:
         return iter(self.readline, b"")
 
     @contextlib.contextmanager
-    def _exclusively(self) -> Iterator[io.BufferedReader]:
+    def _exclusively(self) -> Generator[io.BufferedReader]:
         # The file has a lock of its own, which would block the loop that its holder
         # waits for.
         if self._reading:

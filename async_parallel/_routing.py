@@ -146,10 +146,9 @@ def _never_blocks(func: Callable[..., Any]) -> bool:
 
 def _route_session(interface: Any) -> None:
     """Have a session interface that may block do so off the loop."""
-    kind = type(interface)
     for name in ("open_session", "save_session"):
-        method = getattr(kind, name)
-        if method.__module__ != "flask.sessions" and name not in vars(interface):
-            setattr(
-                interface, name, functools.partial(off_loop, getattr(interface, name))
-            )
+        method = getattr(interface, name)
+        # As long as it is that of a class; else it is routed already.
+        of_flask = getattr(method, "__module__", "") == "flask.sessions"
+        if not of_flask and name not in vars(interface):
+            setattr(interface, name, functools.partial(off_loop, method))

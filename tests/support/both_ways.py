@@ -60,7 +60,10 @@ def by_wsgi(app: Any, ask: Ask) -> Answer:
     client = Client(app, use_cookies=False)
     body = b"".join(ask.body)
     response = client.open(
-        ask.path, method=ask.method, headers=list(ask.headers), data=body or None
+        iri_to_uri(ask.path),
+        method=ask.method,
+        headers=list(ask.headers),
+        data=body or None,
     )
     try:
         headers = [(name.lower(), value) for name, value in response.headers]
