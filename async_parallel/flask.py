@@ -108,11 +108,7 @@ class AsyncParallel:
             self._home.adopt(loop)
 
     async def open(self, *, strict: bool = False) -> None:
-        """Connect once to every database, and log those that do not answer.
-
-        Args:
-            strict: Raise the error of the first that does not answer.
-        """
+        """Connect once to every database; log, or if ``strict`` raise, what fails."""
         for app in list(self._gatherers):
             with app.app_context():
                 for name in find_binds(app):
