@@ -1,8 +1,8 @@
 """Run the database queries of a Flask view at once instead of one after another."""
 
 from ._gather import QueryGatherer
-from ._query import (
-    Query,
+from ._query import Query
+from ._shapes import (
     first,
     mappings,
     one,

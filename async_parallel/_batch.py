@@ -5,87 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ._sources import Kind
-from .errors import GatherTimeoutError
-from .instrumentation import GatherReport, QueryReport
+from .errors import GatherTimeoutError, QueryTimeoutError
+from .instrumentation import GatherReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextvars import Context
 
-    from ._lane import Lane
+    from ._job import Job
     from ._lanes import Lanes
-    from ._query import Query
-    from .instrumentation import Outcome
-
-
-class Job:
-    """One query of one gather.
-
-    Times are those of ``time.perf_counter``, in seconds; ``None`` until it happens.
-    """
-
-    __slots__ = (
-        "batch",
-        "cancelled",
-        "context",
-        "error",
-        "finished_at",
-        "lane",
-        "plain",
-        "position",
-        "query",
-        "started_at",
-        "task",
-        "value",
-    )
-
-    def __init__(
-        self, batch: Batch, position: int, query: Query[Any], context: Context
-    ) -> None:
-        self.batch = batch
-        self.position = position
-        self.query = query
-        self.context = context
-        # Whether one statement in AUTOCOMMIT, and so one round trip, is all of it.
-        self.plain = batch.read_only and query.kind is Kind.STATEMENT
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.cancelled = False
-        self.lane: Lane | None = None
-        self.task: asyncio.Task[Any] | None = None
-        self.started_at: float | None = None
-        self.finished_at: float | None = None
-
-    @property
-    def label(self) -> str:
-        """How errors and reports name the query."""
-        return repr(self.query.label)
-
-    @property
-    def outcome(self) -> Any:
-        """What the query returned or raised."""
-        return self.value if self.error is None else self.error
-
-    def report(self, submitted_at: float, now: float) -> QueryReport:
-        """What happened to it, up to ``now``."""
-        started, finished = self.started_at, self.finished_at
-        outcome: Outcome = "returned"
-        if started is None:
-            outcome = "not started"
-        elif self.cancelled:
-            outcome = "cancelled"
-        elif self.error is not None:
-            outcome = "raised"
-        return QueryReport(
-            label=self.query.label,
-            outcome=outcome,
-            queued_s=(now if started is None else started) - submitted_at,
-            elapsed_s=0.0 if started is None else (finished or now) - started,
-            lane=None if self.lane is None else self.lane.number,
-        )
 
 
 class Batch:
@@ -128,17 +57,17 @@ class Batch:
         self.submitted_at = 0.0
 
     def submit(self, jobs: Sequence[Job], lanes: Lanes) -> None:
-        """Let ``lanes`` run ``jobs``."""
+        """Let ``lanes`` run ``jobs``.
+
+        Raises:
+            QueueFullError: Too many wait already.
+        """
+        lanes.admit(len(jobs))
         self.jobs = jobs
         self._waiting.extend(jobs)
         self._lanes = lanes
         self.submitted_at = self.last_turn = perf_counter()
         lanes.enqueue(self)
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs no lane has taken yet."""
-        return len(self._waiting)
 
     @property
     def ready(self) -> bool:
@@ -160,6 +89,8 @@ class Batch:
     def take(self) -> Job:
         """The next job in the order of the arguments; only where ``ready``."""
         job = self._waiting.popleft()
+        if self._lanes is not None:
+            self._lanes.waiting -= 1
         self._open.add(job)
         self._running += 1
         self.last_turn = job.started_at = perf_counter()
@@ -167,6 +98,8 @@ class Batch:
 
     def record(self, job: Job) -> None:
         """Note that ``job`` has run; its first failure ends the others."""
+        if job.expired is not None and isinstance(job.error, asyncio.CancelledError):
+            job.error = job.expired
         job.finished_at = perf_counter()
         self._running -= 1
         if job.error is not None:
@@ -186,6 +119,7 @@ class Batch:
         if self.error is not None:
             return
         self.error = error
+        self._drop(len(self._waiting))
         self._waiting.clear()
         for job in self._open:
             if job.lane is not None:
@@ -198,6 +132,22 @@ class Batch:
         running = [j.query.label for j in self._open if j.finished_at is None]
         waiting = [j.query.label for j in self._waiting]
         self.abort(GatherTimeoutError(timeout, done, running, waiting))
+
+    def expire(self, job: Job, timeout: float) -> None:
+        """End ``job`` alone, whose own time is up."""
+        if job.finished_at is not None or job.cancelled or job.committing:
+            return
+        state = "waiting" if job.lane is None else job.lane.doing
+        job.expired = QueryTimeoutError(job.query.label, timeout, state)
+        if job.lane is not None:
+            job.lane.cancel(job)
+            return
+        self._waiting.remove(job)
+        self._drop(1)
+        job.error = job.expired
+        self._running += 1  # for a moment
+        self.record(job)
+        self._wake()
 
     async def wait(self) -> None:
         """Wait until nothing is left of the gather, then raise what ended it.
@@ -214,10 +164,10 @@ class Batch:
             except asyncio.CancelledError as error:
                 cancelled = cancelled or error
                 self.abort(error)
-        if cancelled is not None:
-            raise cancelled
-        if self.error is not None:
-            raise self.error
+        reason = cancelled or self.error
+        if reason is not None:
+            self._tell_of_commits(reason)
+            raise reason
 
     def report(self) -> GatherReport:
         """What the gather did, once it is settled."""
@@ -237,6 +187,15 @@ class Batch:
         is_result = isinstance(error, (Exception, asyncio.CancelledError))
         if not (self._return_exceptions and is_result):
             self.abort(error)
+
+    def _tell_of_commits(self, error: BaseException) -> None:
+        committed = ", ".join(job.label for job in self.jobs if job.committed)
+        if committed:
+            error.add_note(f"async_parallel: committed all the same: {committed}")
+
+    def _drop(self, count: int) -> None:
+        if self._lanes is not None:
+            self._lanes.waiting -= count
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done() and self.settled:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ._engine import check_url
-from ._gather import LANE_TIMEOUT, MAX_CONNECTIONS, QueryGatherer, check_positive
-from ._sources import isa
+from ._gather import QueryGatherer
+from ._runner import LANE_TIMEOUT, MAX_CONNECTIONS, MAX_WAITING
+from ._sources import check_positive, isa
 from .errors import (
     BindNotFoundError,
     ConfigurationError,
@@ -40,23 +41,41 @@ def set_defaults(config: Any) -> None:
     config.setdefault(f"{_PREFIX}MAX_CONCURRENCY", None)
     config.setdefault(f"{_PREFIX}TIMEOUT", None)
     config.setdefault(f"{_PREFIX}LANE_TIMEOUT", LANE_TIMEOUT)
+    config.setdefault(f"{_PREFIX}MAX_WAITING", MAX_WAITING)
+    config.setdefault(f"{_PREFIX}MAX_AGE", None)
+    config.setdefault(f"{_PREFIX}HOLD_AND_WAIT", None)
     config.setdefault(f"{_PREFIX}SHARED_LOOP", True)
-    limits = ("MAX_CONNECTIONS", "MAX_CONCURRENCY", "TIMEOUT", "LANE_TIMEOUT")
+    needed = ("MAX_CONNECTIONS", "LANE_TIMEOUT", "MAX_WAITING")
+    limits = (*needed, "MAX_CONCURRENCY", "TIMEOUT", "MAX_AGE")
     try:
         check_positive(**{_PREFIX + name: config[_PREFIX + name] for name in limits})
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-    for name in ("MAX_CONNECTIONS", "LANE_TIMEOUT"):
+    for name in needed:
         if config[_PREFIX + name] is None:
             raise ConfigurationError(f"{_PREFIX}{name} must be a number, not None.")
+    action = config[f"{_PREFIX}HOLD_AND_WAIT"]
+    if action not in {None, "ignore", "warn", "error"}:
+        raise ConfigurationError(
+            f"{_PREFIX}HOLD_AND_WAIT must be 'ignore', 'warn' or 'error', and it is"
+            f" {action!r}. Leave it out to be warned in debug mode."
+        )
     for name, given in _configured(config).items():
         url, _ = _split(given)
         if not isinstance(url, AsyncEngine):
             _check_url(name, url)
 
 
-def make_gatherer(app: Any, name: str, home: HomeLoop) -> QueryGatherer:
+def make_gatherer(
+    app: Any, name: str, home: HomeLoop, sessions: Callable[[], Iterable[Any]]
+) -> QueryGatherer:
     """The gatherer of the bind ``name``; in an application context of ``app``.
+
+    Args:
+        app: The Flask application.
+        name: The name of the bind.
+        home: The extension's home loop.
+        sessions: Finds the sessions of who gathers.
 
     Raises:
         BindNotFoundError: There is no bind of this name.
@@ -83,9 +102,14 @@ def make_gatherer(app: Any, name: str, home: HomeLoop) -> QueryGatherer:
         max_concurrency=config[f"{_PREFIX}MAX_CONCURRENCY"],
         timeout=config[f"{_PREFIX}TIMEOUT"],
         lane_timeout=config[f"{_PREFIX}LANE_TIMEOUT"],
+        max_waiting=config[f"{_PREFIX}MAX_WAITING"],
+        max_age=config[f"{_PREFIX}MAX_AGE"],
         sessionmaker=sessionmaker,
         engine_options={**config[f"{_PREFIX}ENGINE_OPTIONS"], **options},
+        hold_and_wait=config[f"{_PREFIX}HOLD_AND_WAIT"]
+        or ("warn" if app.debug else "ignore"),
         home=home,
+        callers_sessions=sessions,
     )
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy import Row
 
-from ._batch import Batch, Job
+from ._batch import Batch
+from ._job import Job
 from ._lane import current_job
 from ._query import as_query, refuse_writes
 from ._serving import served_request

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import asbool
 
 from . import _sqlite
+from ._backends import Backend, PostgreSQL, SQLite
 from ._libpq import asyncpg_connect_args, shown
 from ._pool import LanePool
 from .errors import UnsupportedDatabaseError
@@ -18,9 +19,7 @@ from .errors import UnsupportedDatabaseError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy.engine import URL, Connection
-    from sqlalchemy.exc import DBAPIError
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.engine import URL
 
 _ASYNC_DRIVERS = {"postgresql": "asyncpg", "sqlite": "aiosqlite"}
 # The synchronous drivers whose URLs mean the same database to the async driver.
@@ -28,102 +27,6 @@ _SYNC_DRIVERS = {
     "postgresql": {"psycopg2", "psycopg", "psycopg2cffi", "pg8000", "psycopg_async"},
     "sqlite": {"pysqlite"},
 }
-
-
-class Backend:
-    """What differs between databases, for a lane.
-
-    Attributes:
-        read_only: Makes the session refuse writes, in transactions and outside.
-        read_write: Lets it write.
-        is_read_only: Asks whether it refuses them.
-        read_only_outlives_rollback: Whether what a transaction changes of that stays.
-    """
-
-    read_only: str
-    read_only_outlives_rollback = False
-    read_write: str
-    is_read_only: str
-
-    def begin(self, connection: Connection, *, read_only: bool) -> None:
-        """Begin a transaction on a connection that is in AUTOCOMMIT."""
-        raise NotImplementedError
-
-    def end(self, connection: Connection) -> None:
-        """Return a connection to AUTOCOMMIT after its transaction ended."""
-        raise NotImplementedError
-
-    def refused_write(self, error: DBAPIError) -> bool:
-        """Whether ``error`` says that the session is read-only."""
-        raise NotImplementedError
-
-    def interrupt(self, connection: Connection) -> None:
-        """Stop what runs on the server, where cancelling the task alone does not."""
-
-    def terminate(self, connection: Connection) -> None:
-        """Cut the connection off without a word to the server."""
-
-
-class PostgreSQL(Backend):
-    """PostgreSQL by any async driver."""
-
-    read_only = "SET default_transaction_read_only = on"
-    read_write = "SET default_transaction_read_only = off"
-    is_read_only = "SELECT current_setting('default_transaction_read_only')::bool"
-    _READ_ONLY_SQL_TRANSACTION = "25006"
-
-    def begin(self, connection: Connection, *, read_only: bool) -> None:  # noqa: ARG002
-        # The dialect's own call only notes the level; it is sent with the BEGIN.
-        # Connection.execution_options() would pile up a reset for each query.
-        dialect = connection.dialect
-        level = dialect.default_isolation_level or "READ COMMITTED"
-        dialect.set_isolation_level(_dbapi(connection), level)
-        connection.begin()
-
-    def end(self, connection: Connection) -> None:
-        connection.dialect.set_isolation_level(_dbapi(connection), "AUTOCOMMIT")
-
-    def refused_write(self, error: DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) == self._READ_ONLY_SQL_TRANSACTION
-
-    def terminate(self, connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        if hasattr(driver, "terminate"):  # asyncpg
-            driver.terminate()
-
-
-class SQLite(Backend):
-    """SQLite by aiosqlite, whose every call is a hop to the connection's thread."""
-
-    read_only = "PRAGMA query_only = 1"
-    read_write = "PRAGMA query_only = 0"
-    is_read_only = "PRAGMA query_only"
-    read_only_outlives_rollback = True
-    _SQLITE_READONLY = 8
-
-    def begin(self, connection: Connection, *, read_only: bool) -> None:
-        # Python's sqlite3 sends no BEGIN for a SELECT, so two of them in one session
-        # could see two states; hence BEGIN by hand. A writer takes its lock at once,
-        # because SQLite refuses to upgrade a reader while another one writes.
-        _dbapi(connection).isolation_level = ""
-        connection.begin()
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    def end(self, connection: Connection) -> None:
-        _dbapi(connection).isolation_level = None
-
-    def refused_write(self, error: DBAPIError) -> bool:
-        code = getattr(error.orig, "sqlite_errorcode", 0)
-        return code & 0xFF == self._SQLITE_READONLY
-
-    def interrupt(self, connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
-        if driver is not None:
-            # aiosqlite declares it async; it awaits nothing, and no task is here
-            # that could.
-            for _ in driver.interrupt().__await__():
-                pass
-
 
 _BACKENDS: dict[str, Backend] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
 
@@ -189,7 +92,23 @@ def make_engine(
     return engine
 
 
-def pool_limit(engine: AsyncEngine, wanted: int) -> int:
+def find_engine(
+    url_or_engine: str | URL | AsyncEngine,
+    max_connections: int,
+    options: Mapping[str, Any],
+) -> tuple[AsyncEngine, bool, int]:
+    """The engine, whether it was made here, and how many connections it may have.
+
+    Raises:
+        UnsupportedDatabaseError: See ``make_engine``.
+    """
+    if isinstance(url_or_engine, AsyncEngine):
+        return url_or_engine, False, _pool_limit(url_or_engine, max_connections)
+    engine = make_engine(url_or_engine, max_connections, options)
+    return engine, True, max_connections
+
+
+def _pool_limit(engine: AsyncEngine, wanted: int) -> int:
     """``wanted`` connections, or as many as the pool of ``engine`` allows if less."""
     pool: Any = engine.sync_engine.pool
     overflow = getattr(pool, "_max_overflow", -1)  # there is no public name
@@ -254,7 +173,3 @@ def _make_sqlite_read_only(dbapi_connection: Any, _record: object) -> None:
     cursor = dbapi_connection.cursor()
     cursor.execute(SQLite.read_only)
     cursor.close()
-
-
-def _dbapi(connection: Connection) -> Any:
-    return connection.connection.dbapi_connection

@@ -6,32 +6,25 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from ._calls import GatherCall
-from ._engine import backend_of, make_engine, pool_limit
+from ._holding import HoldingCheck
 from ._home_loop import HomeLoop
-from ._runner import Runner
-from ._sessions import Sessions
-from ._sources import isa
+from ._runner import LANE_TIMEOUT, MAX_CONNECTIONS, MAX_WAITING, Runner
+from ._sessions import open_sessions
+from ._sources import check_positive
 from ._waiting import until_done, wait_for_end
 from .errors import GathererClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
     from sqlalchemy.engine import URL
-    from sqlalchemy.ext.asyncio import async_sessionmaker
+    from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
-    from ._batch import Job
-
-MAX_CONNECTIONS = 15
-"""Lanes of a gatherer unless told otherwise: SQLAlchemy's own 5 + 10 connections."""
-
-LANE_TIMEOUT = 30.0
-"""Seconds that a gather may wait without getting a turn, unless told otherwise."""
+    from ._holding import HoldAndWait
+    from ._job import Job
 
 
 class QueryGatherer:
@@ -52,10 +45,19 @@ class QueryGatherer:
             as there are connections.
         timeout: Seconds for one gather. Default: no limit.
         lane_timeout: Seconds that a gather may wait without getting a connection.
+            Default: 30.
+        max_waiting: How many queries may wait for a connection, over all gathers; a
+            gather that comes later is refused. Default: 1,000.
+        max_age: Seconds after which a connection is closed instead of used again, so
+            that a failover or a balancer is followed. Default: no limit.
+        hold_and_wait: What is done where the caller of a gather has a connection of
+            the same engine in use: ``"ignore"``, ``"warn"`` or ``"error"``.
         sessionmaker: Makes the sessions, so that session subclasses, options and
             events of the application apply. Default: plain ``AsyncSession``.
         engine_options: Further arguments of ``create_async_engine`` for a URL.
         home: A home loop that is shared with others; the Flask extension's.
+        callers_sessions: Finds the sessions of who gathers, for ``hold_and_wait`` to
+            see that they have no uncommitted changes.
 
     Raises:
         UnsupportedDatabaseError: No async driver for the database, or SQLite's
@@ -65,7 +67,7 @@ class QueryGatherer:
 
     _closed = True  # until __init__ has succeeded, for __del__
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings, each by its name
         self,
         url_or_engine: str | URL | AsyncEngine,
         *,
@@ -73,32 +75,33 @@ class QueryGatherer:
         max_concurrency: int | None = None,
         timeout: float | None = None,
         lane_timeout: float = LANE_TIMEOUT,
+        max_waiting: int = MAX_WAITING,
+        max_age: float | None = None,
         sessionmaker: async_sessionmaker[Any] | None = None,
         engine_options: Mapping[str, Any] | None = None,
+        hold_and_wait: HoldAndWait = "ignore",
         home: HomeLoop | None = None,
+        callers_sessions: Callable[[], Iterable[Any]] = tuple,
     ) -> None:
         check_positive(
             max_connections=max_connections,
             max_concurrency=max_concurrency,
             timeout=timeout,
             lane_timeout=lane_timeout,
+            max_waiting=max_waiting,
+            max_age=max_age,
         )
-        self.engine: AsyncEngine
-        if isinstance(url_or_engine, AsyncEngine):
-            self.engine, owned = url_or_engine, False
-            max_connections = pool_limit(url_or_engine, max_connections)
-        else:
-            options = engine_options or {}
-            self.engine, owned = (
-                make_engine(url_or_engine, max_connections, options),
-                True,
-            )
-        backend = backend_of(self.engine)
-        sessions = Sessions(self.engine, backend, owned=owned, maker=sessionmaker)
+        sessions = open_sessions(
+            url_or_engine,
+            max_connections,
+            engine_options or {},
+            max_age=max_age,
+            maker=sessionmaker,
+        )
+        self.engine = sessions.engine
+        self._holding = HoldingCheck(self.engine, hold_and_wait, callers_sessions)
         self._home = home or HomeLoop(repr(self), portal=False)
-        self._runner = Runner(
-            sessions, self._home, limit=max_connections, lane_timeout=lane_timeout
-        )
+        self._runner = Runner(sessions, self._home, lane_timeout, max_waiting)
         self._max_concurrency = max_concurrency
         self._timeout = timeout
         self._closing: asyncio.Future[None] | None = None
@@ -161,7 +164,9 @@ class QueryGatherer:
             QueryTypeError: One of them cannot be a query. Nothing has run.
             ReadOnlyError: A query writes, and ``read_only`` is true.
             GatherTimeoutError: ``timeout`` passed.
+            QueryTimeoutError: The ``timeout`` of a single query passed.
             LaneTimeoutError: No connection became free within ``lane_timeout``.
+            QueueFullError: ``max_waiting`` queries wait already.
             GathererClosedError: The gatherer is closed.
             ValueError: A limit that is not positive.
         """
@@ -222,7 +227,9 @@ class QueryGatherer:
             QueryTypeError: See ``gather``.
             ReadOnlyError: See ``gather``.
             GatherTimeoutError: See ``gather``.
+            QueryTimeoutError: See ``gather``.
             LaneTimeoutError: See ``gather``.
+            QueueFullError: See ``gather``.
             GathererClosedError: See ``gather``.
             ValueError: See ``gather``.
         """
@@ -251,21 +258,17 @@ class QueryGatherer:
             await until_done(running)
 
     def _prepare(self, queries: tuple[Any, ...], **options: Any) -> GatherCall:
-        """Check the arguments of a gather, in the context of its caller.
-
-        Raises:
-            GathererClosedError: The gatherer is closed.
-            QueryTypeError: See ``gather``.
-            ReadOnlyError: See ``gather``.
-            ValueError: See ``gather``.
-        """
+        """Check the arguments of a gather, in the context of its caller."""
         if self._closed:
             raise GathererClosedError(repr(self))
         for name in ("max_concurrency", "timeout"):
             check_positive(**{name: options[name]})
             if options[name] is None:
                 options[name] = getattr(self, f"_{name}")
-        return GatherCall.parse(queries, **options)
+        call = GatherCall.parse(queries, **options)
+        if call.outer is None:  # else it runs on the connection of that query
+            self._holding.look()
+        return call
 
     async def aclose(self, *, grace: float = 5.0) -> None:
         """Close the connections, after the gathers that still run.
@@ -284,17 +287,3 @@ class QueryGatherer:
                 self._closing = asyncio.ensure_future(closing)
         if self._closing is not None:
             await wait_for_end(self._closing)
-
-
-def check_positive(**limits: float | None) -> None:
-    """Refuse limits that are not positive.
-
-    Raises:
-        ValueError: One of ``limits`` is neither ``None`` nor greater than 0.
-    """
-    for name, value in limits.items():
-        if value is not None and not (isa(value, (int, float)) and value > 0):
-            raise ValueError(
-                f"{name} must be a number greater than 0, and it is {value!r}."
-                f" Leave {name} out to get its default."
-            )

@@ -40,6 +40,7 @@ class Greenlets:
         function: Callable[..., None],
         *args: Any,
         context: contextvars.Context | None = None,
+        translate: Callable[[BaseException], BaseException] | None = None,
     ) -> None:
         """Call ``function(*args)`` in a greenlet, awaiting here what it awaits.
 
@@ -47,6 +48,7 @@ class Greenlets:
             function: What to call.
             args: Its arguments.
             context: What it runs in. Default: the context of the caller.
+            translate: Makes what the function sees of an exception in what it awaits.
         """
         worker = self._resting.pop() if self._resting else self._kind(_work)
         driver = getcurrent()
@@ -59,7 +61,7 @@ class Greenlets:
             try:
                 value = await awaitable
             except BaseException as error:  # noqa: BLE001 - belongs to the function
-                awaitable = worker.throw(error)
+                awaitable = worker.throw(translate(error) if translate else error)
             else:
                 awaitable = worker.switch(value)
         raised, worker.raised = worker.raised, None

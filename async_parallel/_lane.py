@@ -12,6 +12,7 @@ from sqlalchemy.util import await_only
 from ._detached import guard
 from ._nested import NestedSessions
 from ._query import has_rows
+from ._recovery import is_loss, pause_before_repeat
 from ._sources import Kind, check_returned
 from ._waiting import contained
 from .errors import ReadOnlyError
@@ -19,7 +20,7 @@ from .errors import ReadOnlyError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-    from ._batch import Job
+    from ._job import Job
     from ._lanes import Lanes
     from ._sessions import Sessions
 
@@ -32,6 +33,10 @@ _NO_CONTEXT = contextvars.Context()
 # to 2 s where the network is cut; a cancel in asyncpg's executemany() never ends.
 _CANCEL_GRACE = 4.0
 _CANCEL_RETRY = 0.01
+
+
+class _Stopped(Exception):  # noqa: N818 - it never leaves this module
+    """What SQLAlchemy sees of a cancelled statement, and keeps the connection."""
 
 
 class Lane:
@@ -56,6 +61,7 @@ class Lane:
         self.inner: Lanes | None = None
         self.job: Job | None = None
         self._begun = False
+        self._in_statement = False
         self._last_resort: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None]
 
@@ -64,7 +70,7 @@ class Lane:
         self.job = job
         # An empty context: the lane outlives the request that happened to start it.
         self.task = asyncio.get_running_loop().create_task(
-            self.lanes.greenlets.run(self._run, job),
+            self.lanes.greenlets.run(self._run, job, translate=self._translate),
             name="async_parallel lane",
             context=contextvars.Context(),
         )
@@ -74,13 +80,16 @@ class Lane:
         """Cancel ``job`` if it still runs here; only the first call does anything."""
         if job.cancelled or job is not self.job:
             return
+        if self._begun and self._last_resort is None:
+            loop = asyncio.get_running_loop()
+            self._last_resort = loop.call_later(_CANCEL_GRACE, self._terminate, job)
+        if job.committing:
+            return  # it is all but done, and cut off nobody would know whether
         job.cancelled = True
         if not self._begun:
             return  # it will see for itself before it does anything
         if self._connection is not None:
             self._sessions.interrupt(self._connection)
-        loop = asyncio.get_running_loop()
-        self._last_resort = loop.call_later(_CANCEL_GRACE, self._terminate, job)
         self._deliver_cancel(job)
 
     def _deliver_cancel(self, job: Job) -> None:
@@ -112,6 +121,20 @@ class Lane:
             job.batch.leave(job)
         if not task.cancelled():
             task.result()  # a defect of ours goes to the loop's exception handler
+
+    def _translate(self, error: BaseException) -> BaseException:
+        """Have a cancelled statement fail in a way that costs no connection."""
+        cancelled = self._in_statement and self.job is not None and self.job.cancelled
+        return (
+            _Stopped()
+            if cancelled and isinstance(error, asyncio.CancelledError)
+            else error
+        )
+
+    @property
+    def doing(self) -> str:
+        """What it does for its job now: ``"connecting"`` or ``"running"``."""
+        return "connecting" if self._connection is None else "running"
 
     def runs(self, job: Job | None) -> bool:
         """Whether ``job`` is what the lane runs now."""
@@ -168,33 +191,44 @@ class Lane:
         if job.cancelled:  # before the lane began
             raise asyncio.CancelledError
         current_job.set(job)
-        try:
-            return self._execute(job)
-        except sa_exc.DBAPIError as error:
-            # A dead connection: nothing was read, nothing can have been written, so
-            # the statement may run again. A function may have had other effects.
-            if not (error.connection_invalidated and job.plain):
-                raise
-        return self._execute(job)
+        tries = 0
+        while True:
+            tries += 1
+            connection = self._connect()
+            try:
+                return self._execute(job, connection)
+            except sa_exc.StatementError as error:
+                if is_loss(error):
+                    self._sessions.spoil(connection)
+                pause = pause_before_repeat(error, tries)
+                if pause is None or not (job.repeatable and self._sessions.outermost):
+                    raise
+            await_only(asyncio.sleep(pause))
 
-    def _execute(self, job: Job) -> Any:
-        connection = self._connect()
+    def _execute(self, job: Job, connection: Connection) -> Any:
         session = self._sessions.reader(connection) if job.plain else None
         if session is None:
             job.plain = False
             return self._sessions.transaction(connection, job, self._call)
         try:
+            self._in_statement = True
             result = session.execute(job.query.source)
             if not has_rows(result):  # SET, PRAGMA, LISTEN: not for the next query
                 self._sessions.spoil(connection)
             value = job.query.fetch(result)
             guard(session, job.query)
-            return value
+            return value  # noqa: TRY300 - an else would be further from it
+        except _Stopped:
+            self._in_statement = False
+            self._sessions.settle(connection)
+            raise asyncio.CancelledError from None
         finally:
+            self._in_statement = False
             session.close()
 
     def _call(self, job: Job, session: Any) -> Any:
         """Run ``job`` with a session that is in a transaction."""
+        job.entered = True
         try:
             return self._result(job, session)
         finally:
@@ -205,7 +239,7 @@ class Lane:
         query = job.query
         if query.kind is Kind.STATEMENT:
             return query.fetch(session.execute(query.source))
-        if query.kind is Kind.FUNCTION:
+        if query.kind is not Kind.ASYNC_FUNCTION:
             value = query.source(session)
         else:
             job.task = asyncio.get_running_loop().create_task(

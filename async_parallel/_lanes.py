@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from ._greenlets import Greenlets
 from ._lane import Lane
-from .errors import LaneTimeoutError
+from .errors import LaneTimeoutError, QueueFullError
 
 if TYPE_CHECKING:
-    from ._batch import Batch, Job
+    from ._batch import Batch
+    from ._job import Job
     from ._sessions import Sessions
 
 # A gather begins on this many lanes at once. More open only while queries wait and
@@ -40,6 +41,10 @@ class Lanes:
         sessions: Opens connections, and sessions on them.
         limit: How many lanes there may be at once.
         timeout: How long in seconds a gather may wait while none of its queries runs.
+        max_waiting: How many queries may wait, over all gathers.
+
+    Attributes:
+        waiting: How many queries wait for a lane.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Lanes:
         *,
         limit: int,
         timeout: float,
+        max_waiting: float = math.inf,
         root: Lanes | None = None,
     ) -> None:
         self.sessions = sessions
@@ -55,6 +61,8 @@ class Lanes:
         self.greenlets: Greenlets = Greenlets() if root is None else root.greenlets
         self.limit = limit
         self.timeout = timeout
+        self.waiting = 0
+        self._max_waiting = max_waiting
         self._queue: deque[Batch] = deque()
         self._lanes: set[Lane] = set()
         self._started = 0
@@ -84,15 +92,25 @@ class Lanes:
         return len(self._lanes)
 
     @property
-    def waiting(self) -> int:
-        """How many queries wait for a lane."""
-        return sum(batch.waiting for batch in self._queue)
-
-    @property
     def idle(self) -> bool:
         """Whether no query waits that may run now."""
         self._drop_aborted()
         return not self._queue
+
+    def admit(self, count: int) -> None:
+        """Count ``count`` queries of one gather as waiting, unless they are too many.
+
+        A gather is admitted, however large, where no other waits.
+
+        Raises:
+            QueueFullError: They are.
+        """
+        free = self.limit - len(self._lanes)
+        if self.waiting and self.waiting + count - free > self._max_waiting:
+            raise QueueFullError(
+                int(self._max_waiting), self.limit, len(self._lanes), self.waiting
+            )
+        self.waiting += count
 
     def enqueue(self, batch: Batch) -> None:
         """Let ``batch`` take part in the turns."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sqlalchemy import orm
     from sqlalchemy.engine import Connection
 
+    from ._job import Job
+
 
 class NestedSessions(Sessions):
     """Sessions for a gather inside a query, on that query's own connection.
@@ -20,6 +22,8 @@ class NestedSessions(Sessions):
     Each is inside a savepoint where there is a transaction, so that a failure leaves
     the outer query's transaction usable.
     """
+
+    outermost = False
 
     def __init__(
         self, outer: Sessions, connection: Connection, *, savepoints: bool
@@ -47,6 +51,9 @@ class NestedSessions(Sessions):
     def reader(self, connection: Connection) -> orm.Session | None:
         # In the outer query's transaction a failure must not end what is around it.
         return None if self._savepoints else super().reader(connection)
+
+    def _commit(self, session: orm.Session, job: Job) -> None:  # noqa: ARG002
+        session.commit()  # to the outer transaction, which may yet be rolled back
 
     @contextlib.contextmanager
     def begin(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import weakref
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,16 +19,51 @@ if TYPE_CHECKING:
 _CHECK_INTERVAL = 1.0
 
 
+class Holders:
+    """Which task has which connection of a pool in use."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[ConnectionPoolEntry, weakref.ref[asyncio.Task[Any]]] = {}
+
+    def add(self, entry: ConnectionPoolEntry) -> None:
+        """Note that the running task has taken ``entry``."""
+        task = _running_task()
+        if task is not None:
+            self._tasks[entry] = weakref.ref(task)
+
+    def discard(self, entry: ConnectionPoolEntry) -> None:
+        """Note that ``entry`` has been given back."""
+        self._tasks.pop(entry, None)
+
+    def has_current(self) -> bool:
+        """Whether the running task has one in use."""
+        if not self._tasks:
+            return False
+        task = _running_task()
+        return any(holder() is task for holder in self._tasks.values())
+
+
+def _running_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs on this thread
+        return None
+
+
 class LanePool(AsyncAdaptedQueuePool):
     """SQLAlchemy's pool, which also lends a ``Connection`` without a checkout.
 
     A checkout and what the first statement on a new ``Connection`` sets up cost a fifth
     of a small query. A connection that a lane gives back is parked with all of that,
     for the next lane. It counts as checked in, and others get it when they need it.
+
+    Attributes:
+        holders: Who has a connection in use that was checked out.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.holders = Holders()
         self._parked: deque[tuple[Connection, float]] = deque()
         # When each was checked, and the options that it had.
         self._lent: dict[Connection, tuple[float, Any]] = {}
@@ -87,9 +124,15 @@ class LanePool(AsyncAdaptedQueuePool):
             self._parked.popleft()[0].close()
         self._wanted += 1
         try:
-            return super()._do_get()
+            entry = super()._do_get()
         finally:
             self._wanted -= 1
+        self.holders.add(entry)
+        return entry
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        self.holders.discard(record)
+        super()._do_return_conn(record)
 
     def _is_watched(self, engine: Engine) -> bool:
         """Whether each checkout matters: to who listens to it, or wants a ping."""

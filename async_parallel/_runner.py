@@ -8,10 +8,21 @@ from typing import TYPE_CHECKING
 from ._lanes import Lanes
 
 if TYPE_CHECKING:
-    from ._batch import Batch, Job
+    from ._batch import Batch
     from ._calls import GatherCall
     from ._home_loop import HomeLoop
+    from ._job import Job
     from ._sessions import Sessions
+
+
+MAX_CONNECTIONS = 15
+"""Lanes of a gatherer unless told otherwise: SQLAlchemy's own 5 + 10 connections."""
+
+LANE_TIMEOUT = 30.0
+"""Seconds that a gather may wait without getting a turn, unless told otherwise."""
+
+MAX_WAITING = 1_000
+"""Queries that may wait for a lane, over all gathers, unless told otherwise."""
 
 
 class Runner:
@@ -20,17 +31,21 @@ class Runner:
     Args:
         sessions: Opens connections, and sessions on them.
         home: The home loop; where it is lost, all starts afresh.
-        limit: How many lanes there may be at once.
         lane_timeout: Seconds that a gather may wait without getting a turn.
+        max_waiting: How many queries may wait, over all gathers.
     """
 
     def __init__(
-        self, sessions: Sessions, home: HomeLoop, *, limit: int, lane_timeout: float
+        self,
+        sessions: Sessions,
+        home: HomeLoop,
+        lane_timeout: float,
+        max_waiting: int,
     ) -> None:
         self._sessions = sessions
         home.join(self)
-        self._limit = limit
         self._lane_timeout = lane_timeout
+        self._max_waiting = max_waiting
         self._lanes: Lanes | None = None
         self._batches: set[Batch] = set()
 
@@ -42,11 +57,7 @@ class Runner:
     async def run(self, call: GatherCall) -> list[Job]:
         """Run a gather; the jobs have its results."""
         batch, jobs = call.begin()
-        timer: asyncio.TimerHandle | None = None
-        if call.timeout is not None:
-            timer = asyncio.get_running_loop().call_later(
-                call.timeout, batch.time_out, call.timeout
-            )
+        timers = _arm(call, batch, jobs)
         self._batches.add(batch)
         client = call.client
         if client is not None and client.loop is not asyncio.get_running_loop():
@@ -60,7 +71,7 @@ class Runner:
             if client is not None:
                 client.unwatch(batch.abort)
             self._batches.discard(batch)
-            if timer is not None:
+            for timer in timers:
                 timer.cancel()
             if call.reports is not None:
                 call.reports.append(batch.report())
@@ -91,6 +102,21 @@ class Runner:
     def _open(self) -> Lanes:
         if self._lanes is None:
             self._lanes = Lanes(
-                self._sessions, limit=self._limit, timeout=self._lane_timeout
+                self._sessions,
+                limit=self._sessions.limit,
+                timeout=self._lane_timeout,
+                max_waiting=self._max_waiting,
             )
         return self._lanes
+
+
+def _arm(call: GatherCall, batch: Batch, jobs: list[Job]) -> list[asyncio.TimerHandle]:
+    loop = asyncio.get_running_loop()
+    timers = [
+        loop.call_later(job.query.timeout, batch.expire, job, job.query.timeout)
+        for job in jobs
+        if job.query.timeout is not None
+    ]
+    if call.timeout is not None:
+        timers.append(loop.call_later(call.timeout, batch.time_out, call.timeout))
+    return timers

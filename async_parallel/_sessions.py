@@ -1,48 +1,67 @@
-"""Opening connections for lanes, and sessions on those connections."""
+"""Fresh sessions on the connections of lanes, and their transactions."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import exc as sa_exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.util import await_only
 
+from ._connections import Connections
 from ._detached import guard
-from ._libpq import shown
-from ._pool import LanePool, is_changed
+from ._engine import backend_of, find_engine
 from ._reader import reading
+from ._recovery import is_loss
 from ._sources import Kind
 from .errors import ReadOnlyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
-    from sqlalchemy import exc as sa_exc
     from sqlalchemy import orm
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import URL, Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from ._batch import Job
-    from ._engine import Backend
-
-_WAS_READ_ONLY = "async_parallel.was_read_only"
-_SPOILED = "async_parallel.spoiled"
+    from ._backends import Backend
+    from ._job import Job
 
 
-class Sessions:
+def open_sessions(
+    url_or_engine: str | URL | AsyncEngine,
+    max_connections: int,
+    engine_options: Mapping[str, Any],
+    **options: Any,
+) -> Sessions:
+    """The sessions of a gatherer, on its engine.
+
+    Raises:
+        UnsupportedDatabaseError: The database cannot be used.
+    """
+    engine, owned, limit = find_engine(url_or_engine, max_connections, engine_options)
+    return Sessions(engine, backend_of(engine), owned=owned, limit=limit, **options)
+
+
+class Sessions(Connections):
     """Connections of one engine, and fresh sessions on them.
 
     All of it runs inside a lane's greenlet.
 
     Args:
-        engine: Where connections come from.
-        backend: What differs between databases.
-        owned: Whether the engine was made here, so that each of its connections is
-            already in AUTOCOMMIT and read-only. Else both are set while a lane holds
-            a connection, and undone before it goes back.
+        engine: As for ``Connections``.
+        backend: As for ``Connections``.
+        owned: As for ``Connections``.
+        limit: As for ``Connections``.
+        max_age: As for ``Connections``.
         maker: The user's ``async_sessionmaker``, for session subclasses and options.
+
+    Attributes:
+        outermost: Whether a transaction here is no part of another one.
     """
+
+    outermost = True
 
     def __init__(
         self,
@@ -50,11 +69,11 @@ class Sessions:
         backend: Backend,
         *,
         owned: bool,
+        limit: int,
+        max_age: float | None = None,
         maker: async_sessionmaker[Any] | None = None,
     ) -> None:
-        self._engine = engine
-        self._backend = backend
-        self._owned = owned
+        super().__init__(engine, backend, owned=owned, limit=limit, max_age=max_age)
         options = dict(maker.kw) if maker is not None else {}
         for name in ("bind", "binds"):
             options.pop(name, None)
@@ -72,64 +91,6 @@ class Sessions:
         # The facade is made only for who would see it: an async function, or a
         # subclass that does something when it is made.
         self._facade_is_plain = self._class.__init__ is AsyncSession.__init__
-
-    @property
-    def shown(self) -> str:
-        """The database's URL for a message, without its passwords."""
-        return shown(self._engine.url)
-
-    def connect(self) -> Connection:
-        """Take a connection from the pool: in AUTOCOMMIT, and refusing writes."""
-        engine = self._engine.sync_engine
-        if isinstance(engine.pool, LanePool):
-            return engine.pool.lend(engine)
-        connection = engine.connect()
-        if self._owned:
-            return connection
-        try:
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            if not self._was_read_only(connection):
-                self._set(connection, self._backend.read_only)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def spoil(self, connection: Connection) -> None:
-        """Have ``connection`` closed instead of used again."""
-        connection.info[_SPOILED] = True
-
-    def unusable(self, connection: Connection, options: Any) -> bool:
-        """Whether no further query may run on ``connection``, which had ``options``."""
-        if connection.invalidated or connection.closed:
-            return True
-        return _SPOILED in connection.info or is_changed(connection, options)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody beside the lanes waits for a connection."""
-        pool = self._engine.sync_engine.pool
-        return isinstance(pool, LanePool) and pool.is_wanted
-
-    def disconnect(self, connection: Connection) -> None:
-        """Give a connection back as it was taken, or close it."""
-        try:
-            gone = connection.invalidated or connection.closed
-            if not gone and _SPOILED in connection.info:
-                connection.invalidate()
-                gone = True
-            ours = self._owned or gone
-            if not ours and not self._was_read_only(connection):
-                self._set(connection, self._backend.read_write)
-        except BaseException:
-            connection.invalidate()
-            raise
-        finally:
-            pool = self._engine.sync_engine.pool
-            if isinstance(pool, LanePool):
-                pool.take_back(connection)
-            else:
-                connection.close()
 
     def open(
         self,
@@ -173,36 +134,6 @@ class Sessions:
         with self.begin(connection, read_only=job.batch.read_only) as options:
             return self._in_session(connection, job, call, options)
 
-    async def probe(self) -> None:
-        """Connect once, so that what is wrong shows."""
-        async with self._engine.connect():
-            pass
-
-    async def close(self) -> None:
-        """Close the connections of an engine that was made here."""
-        if self._owned:
-            await self._engine.dispose()
-
-    def abandon(self) -> object:
-        """Forget the connections without closing them, and return what holds them."""
-        pool = self._engine.sync_engine.pool
-        self._engine.sync_engine.dispose(close=False)
-        return pool
-
-    def interrupt(self, connection: Connection) -> None:
-        """Stop what ``connection`` runs, where cancelling the task alone does not."""
-        if not connection.closed and not connection.invalidated:
-            self._backend.interrupt(connection)
-
-    def terminate(self, connection: Connection) -> None:
-        """Cut ``connection`` off, which ends whatever waits for its server."""
-        if not connection.closed and not connection.invalidated:
-            self._backend.terminate(connection)
-
-    def refused_write(self, error: sa_exc.DBAPIError) -> bool:
-        """Whether ``error`` says that the database refused to write."""
-        return self._backend.refused_write(error)
-
     def _in_session(
         self,
         connection: Connection,
@@ -218,7 +149,7 @@ class Sessions:
         try:
             value = call(job, facade or session)
             if not job.batch.read_only:
-                session.commit()
+                self._commit(session, job)
             elif _has_changes(session):
                 raise ReadOnlyError(job.query.label)
             guard(session, job.query)
@@ -231,8 +162,11 @@ class Sessions:
             else:
                 session.close()
 
+    def _commit(self, session: orm.Session, job: Job) -> None:
+        commit(session, job)
+
     def _open_async(self, connection: Connection, **options: Any) -> AsyncSession:
-        bind = AsyncConnection(self._engine, sync_connection=connection)
+        bind = AsyncConnection(self.engine, sync_connection=connection)
         return self._class(bind=bind, **{**self._options, **options})
 
     @contextlib.contextmanager
@@ -262,19 +196,25 @@ class Sessions:
             connection.invalidate()  # in an unknown state, so nobody may have it
             raise
 
-    def _was_read_only(self, connection: Connection) -> bool:
-        """Whether a connection of the user's refused writes before a lane held it."""
-        known: dict[str, bool] = connection.info  # lives as long as the connection
-        if _WAS_READ_ONLY not in known:
-            answer = connection.exec_driver_sql(self._backend.is_read_only).scalar()
-            connection.rollback()
-            known[_WAS_READ_ONLY] = bool(answer)
-        return known[_WAS_READ_ONLY]
 
-    @staticmethod
-    def _set(connection: Connection, sql: str) -> None:
-        connection.exec_driver_sql(sql)
-        connection.rollback()  # ends what SQLAlchemy began; nothing is sent
+def commit(session: orm.Session, job: Job) -> None:
+    """Commit, unless ``job`` was cancelled; nobody cancels it during the COMMIT."""
+    session.flush()
+    if job.cancelled:  # which the function has swallowed
+        raise asyncio.CancelledError
+    job.committing = True
+    try:
+        session.commit()
+    except (sa_exc.StatementError, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) or is_loss(error):
+            error.add_note(
+                f"async_parallel: query {job.label} was cut off during COMMIT, so"
+                " whether it was committed is not known; look before it is repeated"
+            )
+        raise
+    finally:
+        job.committing = False
+    job.committed = True
 
 
 def _has_changes(session: orm.Session) -> bool:

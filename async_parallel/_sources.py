@@ -44,6 +44,7 @@ class Kind(enum.Enum):
     """How a lane runs a query."""
 
     STATEMENT = enum.auto()
+    LEGACY = enum.auto()
     FUNCTION = enum.auto()
     ASYNC_FUNCTION = enum.auto()
 
@@ -55,7 +56,7 @@ def classify(source: object) -> tuple[Any, Kind]:
         QueryTypeError: ``source`` cannot be a query; the message says what to write.
     """
     if isinstance(source, LegacyQuery):
-        return _legacy(source.all), Kind.FUNCTION
+        return _legacy(source.all), Kind.LEGACY
     if isinstance(source, Executable):
         return source, Kind.STATEMENT
     if _is_selectable(source) or isa(source, (type, *_SESSIONS)):
@@ -70,7 +71,7 @@ def _function(
 ) -> tuple[Callable[..., Any], Kind]:
     bound_to = getattr(_unwrap(source), "__self__", None)
     if isinstance(bound_to, LegacyQuery):
-        return _legacy(source), Kind.FUNCTION
+        return _legacy(source), Kind.LEGACY
     if isinstance(bound_to, _SESSIONS):
         raise QueryTypeError(
             source,
@@ -154,6 +155,20 @@ def check_returned(value: Any, label: str) -> None:
     else:
         return
     raise QueryTypeError(value, f"Function {label}", remedy)
+
+
+def check_positive(**limits: float | None) -> None:
+    """Refuse limits that are not positive.
+
+    Raises:
+        ValueError: One of ``limits`` is neither ``None`` nor greater than 0.
+    """
+    for name, value in limits.items():
+        if value is not None and not (isa(value, (int, float)) and value > 0):
+            raise ValueError(
+                f"{name} must be a number greater than 0, and it is {value!r}."
+                f" Leave {name} out to get its default."
+            )
 
 
 def _refusal(given: Any) -> QueryTypeError:

@@ -8,9 +8,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ._client import Client
-from ._gather import check_positive
 from ._routing import nonblocking
 from ._serving import ServedRequest, served_request, serving_greenlets
+from ._sources import check_positive
 from ._workers import Workers
 from ._wsgi import Exchange
 from .errors import ExtensionNotFoundError

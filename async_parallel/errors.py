@@ -7,7 +7,11 @@ A query that fails keeps its own exception; these are for what stands around it:
     ├── ReadOnlyError (InvalidRequestError): a write in a read-only gather
     ├── DetachedAttributeError (DetachedInstanceError): an attribute was not loaded
     ├── GatherTimeoutError (TimeoutError): the gather passed its deadline
-    ├── LaneTimeoutError (TimeoutError): no lane became free in time
+    ├── QueryTimeoutError (TimeoutError): a query passed its own deadline
+    ├── OverloadError (TimeoutError): more is asked than the database answers
+    │   ├── LaneTimeoutError: no lane became free in time
+    │   └── QueueFullError: too many queries wait already
+    ├── HoldAndWaitError (RuntimeError): the caller holds what its gather waits for
     ├── GathererClosedError (RuntimeError): a call after aclose()
     ├── HomeLoopError (RuntimeError): the call cannot run where it stands
     ├── PatchedProcessError (RuntimeError): gevent or eventlet is in the way
@@ -20,6 +24,7 @@ A query that fails keeps its own exception; these are for what stands around it:
 from __future__ import annotations
 
 import builtins
+import math
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exc as sa_exc
@@ -36,10 +41,15 @@ __all__ = [
     "ExtensionNotFoundError",
     "GatherTimeoutError",
     "GathererClosedError",
+    "HoldAndWaitError",
+    "HoldAndWaitWarning",
     "HomeLoopError",
     "LaneTimeoutError",
+    "OverloadError",
     "PatchedProcessError",
+    "QueryTimeoutError",
     "QueryTypeError",
+    "QueueFullError",
     "ReadOnlyError",
     "UnsupportedDatabaseError",
 ]
@@ -129,26 +139,85 @@ class GatherTimeoutError(AsyncParallelError, TimeoutError):
         )
 
 
-class LaneTimeoutError(AsyncParallelError, sa_exc.TimeoutError, builtins.TimeoutError):
-    """A query waited longer than ``lane_timeout`` for a connection.
+class QueryTimeoutError(AsyncParallelError, builtins.TimeoutError):
+    """A query was not done within its own ``timeout``; it was cancelled.
 
     Attributes:
+        query: The label of the query.
         timeout: The limit in seconds.
+        state: What it was doing: ``"waiting"`` for a lane, ``"connecting"`` or
+            ``"running"``.
+    """
+
+    def __init__(self, query: str, timeout: float, state: str) -> None:
+        self.query = query
+        self.timeout = timeout
+        self.state = state
+        doing = "waiting for a lane" if state == "waiting" else state
+        super().__init__(
+            f"Query {query!r} was not done after {timeout:g} s: it was still {doing}."
+            " Raise its timeout, or look at its plan and at the queries beside it."
+        )
+
+
+class OverloadError(AsyncParallelError, sa_exc.TimeoutError, builtins.TimeoutError):
+    """More queries are asked than the database answers; later it may be better.
+
+    The extension answers it with 503, unless the application handles it.
+
+    Attributes:
         limit: The lanes, that is connections, allowed at once.
         in_use: The lanes that were running queries.
         waiting: The queries that waited, over all gathers.
+        retry_after: Whole seconds after which to try again.
+    """
+
+    def __init__(
+        self, what: str, limit: int, in_use: int, waiting: int, retry_after: int = 1
+    ) -> None:
+        self.limit = limit
+        self.in_use = in_use
+        self.waiting = waiting
+        self.retry_after = retry_after
+        super().__init__(
+            f"{what}: {in_use} of {limit} lanes are in use and {waiting} queries wait."
+            " Raise max_connections if the database allows it, or send fewer queries"
+            " at once."
+        )
+
+
+class LaneTimeoutError(OverloadError):
+    """A gather waited longer than ``lane_timeout`` for a connection.
+
+    Attributes:
+        timeout: The limit in seconds.
     """
 
     def __init__(self, timeout: float, limit: int, in_use: int, waiting: int) -> None:
         self.timeout = timeout
-        self.limit = limit
-        self.in_use = in_use
-        self.waiting = waiting
-        super().__init__(
-            f"No lane became free within {timeout:g} s: {in_use} of {limit} lanes are"
-            f" in use and {waiting} queries wait. Raise max_connections if the"
-            " database allows it, or lane_timeout, or send fewer queries at once."
-        )
+        what = f"No lane became free within the lane_timeout of {timeout:g} s"
+        super().__init__(what, limit, in_use, waiting, retry_after=math.ceil(timeout))
+
+
+class QueueFullError(OverloadError):
+    """As many queries wait as may; the gather was refused, and nothing of it ran.
+
+    Attributes:
+        max_waiting: How many may wait.
+    """
+
+    def __init__(self, max_waiting: int, limit: int, in_use: int, waiting: int) -> None:
+        self.max_waiting = max_waiting
+        what = f"No more than max_waiting={max_waiting} queries may wait"
+        super().__init__(what, limit, in_use, waiting)
+
+
+class HoldAndWaitError(AsyncParallelError, RuntimeError):
+    """The caller of a gather holds a connection, or changes, that the gather needs."""
+
+
+class HoldAndWaitWarning(RuntimeWarning):
+    """The same as ``HoldAndWaitError``, where it is to be a warning."""
 
 
 class GathererClosedError(AsyncParallelError, RuntimeError):

@@ -6,18 +6,20 @@ import asyncio
 import atexit
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
-
-from flask import Flask, current_app, has_request_context, stream_with_context
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from ._binds import DEFAULT, find_binds, make_gatherer, set_defaults
+from ._flask_context import callers_sessions, find_app, keep_context
 from ._home_loop import HomeLoop
+from ._overload import answer_overload
 from ._portal import refuse_patched_process
 from ._routing import Router
 from .errors import ConfigurationError, ExtensionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+    from flask import Flask
 
     from ._calls import GatherOptions
     from ._gather import QueryGatherer
@@ -67,7 +69,8 @@ class AsyncParallel:
             )
         refuse_patched_process()
         set_defaults(app.config)
-        Router(app, self._home, self._close_at_exit, _keep_context)
+        answer_overload(app)
+        Router(app, self._home, self._close_at_exit, keep_context)
         self._gatherers[app] = {}
         app.extensions["async_parallel"] = self
 
@@ -83,7 +86,7 @@ class AsyncParallel:
             ExtensionNotFoundError: There is no current app.
             UnsupportedDatabaseError: The URL of the database cannot be used.
         """
-        app = _current_app()
+        app = find_app()
         gatherers = self._gatherers.get(app)
         if gatherers is None:
             raise ExtensionNotFoundError(
@@ -93,7 +96,8 @@ class AsyncParallel:
         name = bind or DEFAULT
         if name not in gatherers:
             # Of two threads that come here at once, one's is dropped unused.
-            gatherers.setdefault(name, make_gatherer(app, name, self._home))
+            gatherer = make_gatherer(app, name, self._home, callers_sessions)
+            gatherers.setdefault(name, gatherer)
             self._close_at_exit()
         return gatherers[name]
 
@@ -213,8 +217,12 @@ async def gather_queries(
         QueryTypeError: One of them cannot be a query. Nothing has run.
         ReadOnlyError: A query writes, and ``read_only`` is true.
         GatherTimeoutError: ``timeout`` passed.
+        QueryTimeoutError: The ``timeout`` of a single query passed.
         LaneTimeoutError: No connection became free within
             ``ASYNC_PARALLEL_LANE_TIMEOUT``.
+        QueueFullError: ``ASYNC_PARALLEL_MAX_WAITING`` queries wait already.
+        HoldAndWaitError: The caller holds what the gather needs, and
+            ``ASYNC_PARALLEL_HOLD_AND_WAIT`` is ``"error"``.
         BindNotFoundError: No database of this name is configured.
         ConfigurationError: No database is configured at all.
         ExtensionNotFoundError: There is no current app, or no extension on it.
@@ -273,22 +281,8 @@ def run_in_parallel(
     )
 
 
-def _keep_context(items: Iterator[Any]) -> Iterator[Any]:
-    return stream_with_context(items) if has_request_context() else items
-
-
-def _current_app() -> Flask:
-    if not current_app:
-        raise ExtensionNotFoundError(
-            "There is no current app. Gather in a view, or inside"
-            " 'with app.app_context():'; without Flask use QueryGatherer."
-        )
-    app: Flask = cast("Any", current_app)._get_current_object()  # noqa: SLF001 - Flask's own way
-    return app
-
-
 def _gatherer(bind: str | None) -> QueryGatherer:
-    app = _current_app()
+    app = find_app()
     try:
         extension: AsyncParallel = app.extensions["async_parallel"]
     except KeyError:

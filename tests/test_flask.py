@@ -128,6 +128,9 @@ def test_each_setting_has_a_default(apps: Apps) -> None:
         "ASYNC_PARALLEL_MAX_CONCURRENCY": None,
         "ASYNC_PARALLEL_TIMEOUT": None,
         "ASYNC_PARALLEL_LANE_TIMEOUT": 30.0,
+        "ASYNC_PARALLEL_MAX_WAITING": 1000,
+        "ASYNC_PARALLEL_MAX_AGE": None,
+        "ASYNC_PARALLEL_HOLD_AND_WAIT": None,
         "ASYNC_PARALLEL_SHARED_LOOP": True,
     }
 

@@ -1,0 +1,143 @@
+"""What differs between databases, for a lane."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.util import await_only
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.exc import DBAPIError
+
+# Seconds that the server has to end a statement that was cancelled.
+_SETTLE_TIMEOUT = 1.0
+
+
+class Backend:
+    """What differs between databases, for a lane.
+
+    Attributes:
+        read_only: Makes the session refuse writes, in transactions and outside.
+        read_write: Lets it write.
+        is_read_only: Asks whether it refuses them.
+        read_only_outlives_rollback: Whether what a transaction changes of that stays.
+    """
+
+    read_only: str
+    read_only_outlives_rollback = False
+    read_write: str
+    is_read_only: str
+
+    def begin(self, connection: Connection, *, read_only: bool) -> None:
+        """Begin a transaction on a connection that is in AUTOCOMMIT."""
+        raise NotImplementedError
+
+    def end(self, connection: Connection) -> None:
+        """Return a connection to AUTOCOMMIT after its transaction ended."""
+        raise NotImplementedError
+
+    def refused_write(self, error: DBAPIError) -> bool:
+        """Whether ``error`` says that the session is read-only."""
+        raise NotImplementedError
+
+    def interrupt(self, connection: Connection) -> None:
+        """Stop what runs on the server, where cancelling the task alone does not."""
+
+    def settle(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Wait until a cancelled statement has ended; tell whether all is well."""
+        return False
+
+    def terminate(self, connection: Connection) -> None:
+        """Cut the connection off without a word to the server."""
+
+
+class PostgreSQL(Backend):
+    """PostgreSQL by any async driver."""
+
+    read_only = "SET default_transaction_read_only = on"
+    read_write = "SET default_transaction_read_only = off"
+    is_read_only = "SELECT current_setting('default_transaction_read_only')::bool"
+    _READ_ONLY_SQL_TRANSACTION = "25006"
+
+    def begin(self, connection: Connection, *, read_only: bool) -> None:  # noqa: ARG002
+        # The dialect's own call only notes the level; it is sent with the BEGIN.
+        # Connection.execution_options() would pile up a reset for each query.
+        dialect = connection.dialect
+        level = dialect.default_isolation_level or "READ COMMITTED"
+        dbapi = _dbapi(connection)
+        dialect.set_isolation_level(dbapi, level)
+        connection.begin()
+        # The dialect sends BEGIN before the first statement, which is the user's. Sent
+        # now, it costs the same, and shows a dead connection while all may be repeated.
+        start = getattr(dbapi, "_start_transaction", None)
+        if start is not None:
+            try:
+                await_only(start())
+            except Exception as error:  # noqa: BLE001 - is wrapped, as any other
+                private: Any = connection
+                private._handle_dbapi_exception(error, None, None, None, None)  # noqa: SLF001
+
+    def end(self, connection: Connection) -> None:
+        connection.dialect.set_isolation_level(_dbapi(connection), "AUTOCOMMIT")
+
+    def refused_write(self, error: DBAPIError) -> bool:
+        return getattr(error.orig, "sqlstate", None) == self._READ_ONLY_SQL_TRANSACTION
+
+    def settle(self, connection: Connection) -> bool:
+        # Cancelled, asyncpg asks the server to end the statement, and can be used again
+        # when that has answered. There is no public way to wait for that alone.
+        driver: Any = connection.connection.driver_connection
+        protocol = getattr(driver, "_protocol", None)
+        wait = getattr(protocol, "_wait_for_cancellation", None)
+        if wait is None:
+            return False
+        try:
+            await_only(asyncio.wait_for(wait(), _SETTLE_TIMEOUT))
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            driver.terminate()
+        return not driver.is_closed()
+
+    def terminate(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if hasattr(driver, "terminate"):  # asyncpg
+            driver.terminate()
+
+
+class SQLite(Backend):
+    """SQLite by aiosqlite, whose every call is a hop to the connection's thread."""
+
+    read_only = "PRAGMA query_only = 1"
+    read_write = "PRAGMA query_only = 0"
+    is_read_only = "PRAGMA query_only"
+    read_only_outlives_rollback = True
+    _SQLITE_READONLY = 8
+
+    def begin(self, connection: Connection, *, read_only: bool) -> None:
+        # Python's sqlite3 sends no BEGIN for a SELECT, so two of them in one session
+        # could see two states; hence BEGIN by hand. A writer takes its lock at once,
+        # because SQLite refuses to upgrade a reader while another one writes.
+        _dbapi(connection).isolation_level = ""
+        connection.begin()
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    def end(self, connection: Connection) -> None:
+        _dbapi(connection).isolation_level = None
+
+    def refused_write(self, error: DBAPIError) -> bool:
+        code = getattr(error.orig, "sqlite_errorcode", 0)
+        return code & 0xFF == self._SQLITE_READONLY
+
+    def interrupt(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if driver is not None:
+            # aiosqlite declares it async; it awaits nothing, and no task is here
+            # that could.
+            for _ in driver.interrupt().__await__():
+                pass
+
+
+def _dbapi(connection: Connection) -> Any:
+    return connection.connection.dbapi_connection

@@ -1,0 +1,212 @@
+"""Connections of one engine, as lanes hold them: in AUTOCOMMIT, refusing writes."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sqlalchemy.util import await_only
+
+from ._libpq import shown
+from ._pool import LanePool, is_changed
+from ._recovery import Reachability, is_temporary
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sqlalchemy import exc as sa_exc
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from ._backends import Backend
+
+_WAS_READ_ONLY = "async_parallel.was_read_only"
+_SPOILED = "async_parallel.spoiled"
+_FIRST_HELD_AT = "async_parallel.first_held_at"
+
+
+class Connections:
+    """Takes connections from an engine's pool for lanes, and gives them back.
+
+    What awaits here runs inside a lane's greenlet.
+
+    Args:
+        engine: Where connections come from.
+        backend: What differs between databases.
+        owned: Whether the engine was made here, so that each of its connections is
+            already in AUTOCOMMIT and read-only. Else both are set while a lane holds
+            a connection, and undone before it goes back.
+        limit: How many connections may be in use at once.
+        max_age: Seconds after which a connection is closed instead of used again;
+            ``None`` for never.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        backend: Backend,
+        *,
+        owned: bool,
+        limit: int,
+        max_age: float | None = None,
+    ) -> None:
+        self.engine = engine
+        self.limit = limit
+        self._backend = backend
+        self._owned = owned
+        self._max_age = max_age
+        self._reachability = Reachability()
+
+    @property
+    def shown(self) -> str:
+        """The database's URL for a message, without its passwords."""
+        return shown(self.engine.url)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody beside the lanes waits for a connection."""
+        pool = self.engine.sync_engine.pool
+        return isinstance(pool, LanePool) and pool.is_wanted
+
+    def connect(self) -> Connection:
+        """Take a connection from the pool: in AUTOCOMMIT, and refusing writes.
+
+        Where the database was lost, wait for it some seconds.
+        """
+        try:
+            connection = self._take()
+        except Exception as error:  # noqa: BLE001 - raised there, if it is to stay
+            connection = self._reconnect(error)
+        if self._max_age is not None:
+            while self._is_old(connection, self._max_age):
+                self.disconnect(connection)
+                connection = self._take()
+        if not self._reachability.is_well:
+            self._reachability.connected()
+        return connection
+
+    def _reconnect(self, error: Exception) -> Connection:
+        """Connect after a failure, as soon as it works, or raise what it fails with."""
+        pauses = self._reachability.pauses()
+        while True:
+            pause = next(pauses, None) if is_temporary(error) else None
+            if pause is None:
+                raise error
+            await_only(asyncio.sleep(pause))
+            try:
+                return self._take()
+            except Exception as again:  # noqa: BLE001 - raised above
+                error = again
+
+    def disconnect(self, connection: Connection) -> None:
+        """Give a connection back as it was taken, or close it."""
+        try:
+            gone = connection.invalidated or connection.closed
+            if not gone and self._is_spoiled(connection):
+                connection.invalidate()
+                gone = True
+            ours = self._owned or gone
+            if not ours and not self._was_read_only(connection):
+                self._set(connection, self._backend.read_write)
+        except BaseException:
+            connection.invalidate()
+            raise
+        finally:
+            pool = self.engine.sync_engine.pool
+            if isinstance(pool, LanePool):
+                pool.take_back(connection)
+            else:
+                connection.close()
+
+    def spoil(self, connection: Connection) -> None:
+        """Have ``connection`` closed instead of used again."""
+        if not (connection.invalidated or connection.closed):
+            connection.info[_SPOILED] = True
+
+    def unusable(self, connection: Connection, options: Any) -> bool:
+        """Whether no further query may run on ``connection``, which had ``options``."""
+        if connection.invalidated or connection.closed:
+            return True
+        return self._is_spoiled(connection) or is_changed(connection, options)
+
+    async def probe(self) -> None:
+        """Connect once, so that what is wrong shows."""
+        async with self.engine.connect():
+            pass
+        self._reachability.connected()
+
+    async def close(self) -> None:
+        """Close the connections of an engine that was made here."""
+        if self._owned:
+            await self.engine.dispose()
+
+    def abandon(self) -> object:
+        """Forget the connections without closing them, and return what holds them."""
+        pool = self.engine.sync_engine.pool
+        self.engine.sync_engine.dispose(close=False)
+        return pool
+
+    def interrupt(self, connection: Connection) -> None:
+        """Stop what ``connection`` runs, where cancelling the task alone does not."""
+        if not connection.closed and not connection.invalidated:
+            self._backend.interrupt(connection)
+
+    def settle(self, connection: Connection) -> None:
+        """Wait until a statement that was cancelled has ended on the server.
+
+        Where the server does not say so in time, the connection is closed.
+        """
+        gone = connection.closed or connection.invalidated
+        if not gone and not self._backend.settle(connection):
+            connection.invalidate()
+
+    def terminate(self, connection: Connection) -> None:
+        """Cut ``connection`` off, which ends whatever waits for its server."""
+        if not connection.closed and not connection.invalidated:
+            self._backend.terminate(connection)
+
+    def refused_write(self, error: sa_exc.DBAPIError) -> bool:
+        """Whether ``error`` says that the database refused to write."""
+        return self._backend.refused_write(error)
+
+    def _take(self) -> Connection:
+        engine = self.engine.sync_engine
+        if isinstance(engine.pool, LanePool):
+            return engine.pool.lend(engine)
+        connection = engine.connect()
+        if self._owned:
+            return connection
+        try:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            if not self._was_read_only(connection):
+                self._set(connection, self._backend.read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _is_spoiled(self, connection: Connection) -> bool:
+        if self._max_age is not None and self._is_old(connection, self._max_age):
+            return True
+        return _SPOILED in connection.info
+
+    @staticmethod
+    def _is_old(connection: Connection, max_age: float) -> bool:
+        now = monotonic()
+        since: float = connection.info.setdefault(_FIRST_HELD_AT, now)
+        return now - since >= max_age
+
+    def _was_read_only(self, connection: Connection) -> bool:
+        """Whether a connection of the user's refused writes before a lane held it."""
+        known: dict[str, bool] = connection.info  # lives as long as the connection
+        if _WAS_READ_ONLY not in known:
+            answer = connection.exec_driver_sql(self._backend.is_read_only).scalar()
+            connection.rollback()
+            known[_WAS_READ_ONLY] = bool(answer)
+        return known[_WAS_READ_ONLY]
+
+    @staticmethod
+    def _set(connection: Connection, sql: str) -> None:
+        connection.exec_driver_sql(sql)
+        connection.rollback()  # ends what SQLAlchemy began; nothing is sent

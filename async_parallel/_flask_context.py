@@ -1,0 +1,46 @@
+"""What Flask's current contexts tell: the application, and the caller's sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import current_app, g, has_request_context, stream_with_context
+from sqlalchemy.orm import scoped_session
+
+from .errors import ExtensionNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+
+
+def find_app() -> Flask:
+    """The current application.
+
+    Raises:
+        ExtensionNotFoundError: There is none.
+    """
+    if not current_app:
+        raise ExtensionNotFoundError(
+            "There is no current app. Gather in a view, or inside"
+            " 'with app.app_context():'; without Flask use QueryGatherer."
+        )
+    app: Flask = cast("Any", current_app)._get_current_object()  # noqa: SLF001 - Flask's own way
+    return app
+
+
+def keep_context(items: Iterator[Any]) -> Iterator[Any]:
+    """``items``, made in the request's context if there is one."""
+    return stream_with_context(items) if has_request_context() else items
+
+
+def callers_sessions() -> Iterator[Any]:
+    """The sessions that the current code has from Flask-SQLAlchemy(-Lite)."""
+    extension = current_app.extensions.get("sqlalchemy")
+    # Not Flask-SQLAlchemy-Lite's property of that name, which would make a session.
+    scoped = vars(extension).get("session") if extension is not None else None
+    if isinstance(scoped, scoped_session) and scoped.registry.has():
+        yield scoped.registry()
+    for name in ("_sqlalchemy_sessions", "_sqlalchemy_async_sessions"):
+        yield from g.get(name, {}).values()

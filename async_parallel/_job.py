@@ -1,0 +1,105 @@
+"""One query of one gather, from waiting to finished."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._sources import Kind
+from .instrumentation import QueryReport
+
+if TYPE_CHECKING:
+    import asyncio
+    from contextvars import Context
+
+    from ._batch import Batch
+    from ._lane import Lane
+    from ._query import Query
+    from .errors import QueryTimeoutError
+    from .instrumentation import Outcome
+
+
+class Job:
+    """One query of one gather.
+
+    Times are those of ``time.perf_counter``, in seconds; ``None`` until it happens.
+
+    Attributes:
+        plain: Whether one statement in AUTOCOMMIT, and so one round trip, is all of it.
+        entered: Whether the user's function, or a write, has begun.
+        committing: Whether its COMMIT is on the way, and nobody may cancel it.
+        committed: Whether its changes are in the database for good.
+        cancelled: Whether it was told to end.
+        expired: What it raises in place of that, where its own time was up.
+    """
+
+    __slots__ = (
+        "batch",
+        "cancelled",
+        "committed",
+        "committing",
+        "context",
+        "entered",
+        "error",
+        "expired",
+        "finished_at",
+        "lane",
+        "plain",
+        "position",
+        "query",
+        "started_at",
+        "task",
+        "value",
+    )
+
+    def __init__(
+        self, batch: Batch, position: int, query: Query[Any], context: Context
+    ) -> None:
+        self.batch = batch
+        self.position = position
+        self.query = query
+        self.context = context
+        self.plain = batch.read_only and query.kind is Kind.STATEMENT
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.entered = self.committing = self.committed = False
+        self.cancelled = False
+        self.expired: QueryTimeoutError | None = None
+        self.lane: Lane | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+
+    @property
+    def label(self) -> str:
+        """How errors and reports name the query."""
+        return repr(self.query.label)
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can run again, as if it had not run before."""
+        return not self.entered or (self.batch.read_only and self.query.repeatable)
+
+    @property
+    def outcome(self) -> Any:
+        """What the query returned or raised."""
+        return self.value if self.error is None else self.error
+
+    def report(self, submitted_at: float, now: float) -> QueryReport:
+        """What happened to it, up to ``now``."""
+        started, finished = self.started_at, self.finished_at
+        outcome: Outcome = "returned"
+        if self.error is not None and self.error is self.expired:
+            outcome = "raised"
+        elif started is None:
+            outcome = "not started"
+        elif self.cancelled:
+            outcome = "cancelled"
+        elif self.error is not None:
+            outcome = "raised"
+        return QueryReport(
+            label=self.query.label,
+            outcome=outcome,
+            queued_s=(now if started is None else started) - submitted_at,
+            elapsed_s=0.0 if started is None else (finished or now) - started,
+            lane=None if self.lane is None else self.lane.number,
+        )
