@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app, g, has_request_context, stream_with_context
-from sqlalchemy.orm import scoped_session
 
 from .errors import ExtensionNotFoundError
 
@@ -13,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
+
+_NOTHING: dict[str, Any] = {}
 
 
 def find_app() -> Flask:
@@ -37,10 +38,11 @@ def keep_context(items: Iterator[Any]) -> Iterator[Any]:
 
 def callers_sessions() -> Iterator[Any]:
     """The sessions that the current code has from Flask-SQLAlchemy(-Lite)."""
-    extension = current_app.extensions.get("sqlalchemy")
+    extension: Any = current_app.extensions.get("sqlalchemy")
     # Not Flask-SQLAlchemy-Lite's property of that name, which would make a session.
-    scoped = vars(extension).get("session") if extension is not None else None
-    if isinstance(scoped, scoped_session) and scoped.registry.has():
-        yield scoped.registry()
+    scoped: Any = getattr(extension, "__dict__", _NOTHING).get("session")
+    registry = getattr(scoped, "registry", None)
+    if registry is not None and registry.has():
+        yield registry()
     for name in ("_sqlalchemy_sessions", "_sqlalchemy_async_sessions"):
         yield from g.get(name, {}).values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 import weakref
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.pool import ConnectionPoolEntry
 
     Database = tuple[Any, ...]
     AnySession = orm.Session | AsyncSession
@@ -59,9 +60,8 @@ class HoldingCheck:
         if action == "ignore":
             return
         if self._holders is not None:
-            holders = self._holders
-            event.listen(pool, "checkout", lambda _, record, __: holders.add(record))
-            event.listen(pool, "checkin", lambda _, record: holders.discard(record))
+            event.listen(pool, "checkout", self._checked_out)
+            event.listen(pool, "checkin", self._checked_in)
         for name, note in _NOTES.items():
             if not event.contains(orm.Session, name, note):
                 event.listen(orm.Session, name, note)
@@ -88,6 +88,16 @@ class HoldingCheck:
                 " Commit first, or run what must see them in that session"
             )
 
+    def _checked_out(
+        self, _dbapi: object, record: ConnectionPoolEntry, _proxy: object
+    ) -> None:
+        if self._holders is not None:
+            self._holders.add(record)
+
+    def _checked_in(self, _dbapi: object, record: ConnectionPoolEntry) -> None:
+        if self._holders is not None:
+            self._holders.discard(record)
+
     def _holds_connection(self) -> bool:
         pool = self._engine.sync_engine.pool
         holders = pool.holders if isinstance(pool, LanePool) else self._holders
@@ -98,43 +108,45 @@ class HoldingCheck:
         changed = [*sync.new, *sync.deleted, *filter(sync.is_modified, sync.dirty)]
         if self._database in _databases(sync, map(type, changed)):
             return True
-        transaction, databases = sync.info.get(_CHANGED, (None, ()))
-        if transaction is None or transaction() is not sync.get_transaction():
+        begun_in, databases = sync.info.get(_CHANGED, (None, ()))
+        transaction = sync.get_transaction()
+        if transaction is None or begun_in is None or begun_in() is not transaction:
             return False
         return self._database in databases
 
     def _object(self, message: str) -> None:
         if self._action == "error":
             raise HoldAndWaitError(f"{message}.")
-        warning = HoldAndWaitWarning(
-            f"{message}; ASYNC_PARALLEL_HOLD_AND_WAIT says so."
-        )
-        warnings.warn(warning, stacklevel=_callers_level())
+        warnings.warn(f"{message}.", HoldAndWaitWarning, stacklevel=_callers_level())
 
 
 def _note_flush(session: orm.Session, _context: object) -> None:
     _note(session, map(type, [*session.new, *session.dirty, *session.deleted]))
 
 
-def _note_bulk(context: Any) -> None:
-    _note(context.session, [context.mapper.class_])
+def _note_statement(state: orm.ORMExecuteState) -> None:
+    if state.is_insert or state.is_update or state.is_delete:
+        mapper = state.bind_mapper
+        _note(state.session, [] if mapper is None else [mapper.class_])
 
 
 def _note(session: orm.Session, classes: Iterable[type]) -> None:
     """Remember what a transaction has changed, as long as it lasts."""
     transaction = session.get_transaction()
-    if transaction is not None:
-        known, databases = session.info.get(_CHANGED, (None, set()))
-        if known is None or known() is not transaction:
-            databases = set()
-        databases |= _databases(session, classes)
-        session.info[_CHANGED] = weakref.ref(transaction), databases
+    if transaction is None:  # its first statement is about to begin it
+        if not session.autobegin:
+            return
+        transaction = session.begin()
+    databases = _databases(session, classes)
+    known: tuple[Any, set[Database]] | None = session.info.get(_CHANGED)
+    if known is not None and known[0]() is transaction:
+        databases |= known[1]
+    session.info[_CHANGED] = weakref.ref(transaction), databases
 
 
 _NOTES: dict[str, Callable[..., None]] = {
     "after_flush": _note_flush,
-    "after_bulk_update": _note_bulk,
-    "after_bulk_delete": _note_bulk,
+    "do_orm_execute": _note_statement,
 }
 
 
@@ -156,7 +168,7 @@ def _database(url: URL) -> Database:
 
 def _callers_level() -> int:
     """How far up the stack the first frame is that is not of this package."""
-    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - as warnings itself does
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
     return level

@@ -37,10 +37,10 @@ class Holders:
 
     def has_current(self) -> bool:
         """Whether the running task has one in use."""
-        if not self._tasks:
-            return False
-        task = _running_task()
-        return any(holder() is task for holder in self._tasks.values())
+        task = _running_task() if self._tasks else None
+        return task is not None and any(
+            holder() is task for holder in self._tasks.values()
+        )
 
 
 def _running_task() -> asyncio.Task[Any] | None:

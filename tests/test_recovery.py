@@ -1,0 +1,278 @@
+"""Second tries: which failures they answer, and which must not be tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from shop import User
+from sqlalchemy import create_engine, exc, select, text
+from sqlalchemy.orm import Query as LegacyQuery
+
+from async_parallel import QueryGatherer, _connections, _recovery
+from async_parallel._recovery import MOST_TRIES, Reachability, is_temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+PID = text("SELECT pg_backend_pid()")
+USERS = select(User.id).order_by(User.id)
+# Fails so many times on a connection, which remembers that by its advisory locks:
+# they are no writes, and a failure does not undo them.
+FLAKY = """
+CREATE FUNCTION flaky(code text, times int) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE failed int := (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+                       AND pid = pg_backend_pid() AND classid = 4040);
+BEGIN
+  IF failed < times THEN
+    PERFORM pg_advisory_lock(4040, failed);
+    RAISE EXCEPTION 'failed on purpose' USING ERRCODE = code;
+  END IF;
+  PERFORM pg_advisory_unlock_all();
+  RETURN 'answered';
+END $$
+"""
+
+
+class Admin:
+    """A connection of somebody else's to the same PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        self._connection = engine.connect()
+        self._engine = engine
+
+    def run(self, sql: str) -> Any:
+        """Run ``sql``; the first value that it returns, if it returns one."""
+        result = self._connection.execute(text(sql))
+        return result.scalar() if result.returns_rows else None
+
+    def terminate_others(self) -> None:
+        """End every other connection to the database, as a restart does."""
+        self.run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE"
+            " datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+        self._engine.dispose()
+
+
+@pytest.fixture
+def admin(postgres: str) -> Iterator[Admin]:
+    """Somebody else, who may change the schema; what is left of that is dropped."""
+    admin = Admin(postgres)
+    admin.run(FLAKY)
+    yield admin
+    admin.run("DROP FUNCTION flaky")
+    admin.run("DROP TABLE IF EXISTS plans")
+    admin.close()
+
+
+@pytest.fixture
+def one_lane(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> QueryGatherer:
+    """A gatherer with one connection."""
+    return make_gatherer(postgres, max_connections=1)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [USERS, LegacyQuery(User.id).order_by(User.id), lambda s: s.scalars(USERS).all()],
+    ids=["statement", "legacy", "function"],
+)
+async def test_a_dead_connection_costs_no_read(
+    query: Any, admin: Admin, postgres_gatherer: QueryGatherer
+) -> None:
+    """Whatever the query is: of a function nothing has run when it is found dead."""
+    expected = await postgres_gatherer.gather([query] * 5)
+    admin.terminate_others()
+    assert await postgres_gatherer.gather([query] * 5) == expected
+
+
+async def test_a_write_on_a_dead_connection_is_made_once(
+    admin: Admin, one_lane: QueryGatherer
+) -> None:
+    """It is found dead before the write is sent."""
+    admin.run("CREATE TABLE plans (id int)")
+    insert = text("INSERT INTO plans VALUES (1)")
+    await one_lane.gather(insert, read_only=False)
+    admin.terminate_others()
+    await one_lane.gather(insert, read_only=False)
+    assert admin.run("SELECT count(*) FROM plans") == 2
+
+
+async def test_a_function_that_has_begun_is_not_repeated(
+    admin: Admin, postgres_gatherer: QueryGatherer
+) -> None:
+    """It may have done something else; its caller gets the driver's error."""
+    calls: list[int] = []
+
+    async def lose(session: AsyncSession) -> Any:
+        calls.append(1)
+        await asyncio.to_thread(admin.terminate_others)
+        return (await session.scalars(USERS)).all()
+
+    with pytest.raises(exc.DBAPIError):
+        await postgres_gatherer.gather(lose)
+    assert len(calls) == 1
+    assert await postgres_gatherer.gather(USERS)
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01"])
+@pytest.mark.parametrize("legacy", [False, True])
+async def test_a_serialization_failure_or_deadlock_is_tried_again(
+    code: str,
+    legacy: bool,  # noqa: FBT001
+    admin: Admin,
+    one_lane: QueryGatherer,
+) -> None:
+    """As often as a read is tried at most, and then it is raised."""
+    flaky = text(f"flaky('{code}', {MOST_TRIES - 1})")
+    often = text(f"flaky('{code}', {MOST_TRIES})")
+
+    def query(function: Any) -> Any:
+        return LegacyQuery(function).scalar if legacy else select(function)
+
+    assert await one_lane.gather(query(flaky)) in ((["answered"],), ("answered",))
+    with pytest.raises(exc.DBAPIError, match="on purpose"):
+        await one_lane.gather(query(often))
+
+
+@pytest.mark.parametrize("code", ["22012", "57014", "42501"])
+async def test_what_a_second_try_cannot_answer_is_tried_once(
+    code: str, admin: Admin, one_lane: QueryGatherer
+) -> None:
+    """Other errors are the caller's at once."""
+    with pytest.raises(exc.DBAPIError, match="on purpose"):
+        await one_lane.gather(text(f"SELECT flaky('{code}', 1)"))
+
+
+async def test_a_function_is_not_repeated_for_a_serialization_failure(
+    admin: Admin, one_lane: QueryGatherer
+) -> None:
+    """Nor is a write."""
+
+    def flaky(session: Session) -> Any:
+        return session.scalar(text("SELECT flaky('40001', 1)"))
+
+    with pytest.raises(exc.DBAPIError, match="on purpose"):
+        await one_lane.gather(flaky)
+    with pytest.raises(exc.DBAPIError, match="on purpose"):
+        await one_lane.gather(text("SELECT flaky('40001', 2)"), read_only=False)
+
+
+async def test_a_migration_costs_no_read(admin: Admin, one_lane: QueryGatherer) -> None:
+    """A plan that a changed table made stale is made again."""
+    admin.run("CREATE TABLE plans AS SELECT 1 AS id")
+    everything = text("SELECT * FROM plans")
+    assert await one_lane.gather(everything) == ([(1,)],)
+    admin.run("ALTER TABLE plans ADD COLUMN name text DEFAULT 'new'")
+    assert await one_lane.gather(everything) == ([(1, "new")],)
+
+
+async def test_a_nested_query_is_not_repeated_by_itself(
+    admin: Admin, one_lane: QueryGatherer
+) -> None:
+    """Its transaction is the outer query's, which is over with the first failure."""
+
+    async def outer(_session: AsyncSession) -> Any:
+        return await one_lane.gather(text("SELECT flaky('40001', 1)"))
+
+    with pytest.raises(exc.DBAPIError, match="on purpose"):
+        await one_lane.gather(outer)
+
+
+async def test_a_connection_is_replaced_when_it_is_old(
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two queries, not only when it has been idle."""
+    now = 1000.0
+    monkeypatch.setattr(_connections, "monotonic", lambda: now)
+    gatherer = make_gatherer(postgres, max_connections=1, max_age=60)
+
+    async def grow_old(session: AsyncSession) -> Any:
+        nonlocal now
+        pid = await session.scalar(PID)
+        now += 61
+        return pid
+
+    first = await gatherer.gather([PID, PID])
+    assert first[0] == first[1]
+    aging, (later,) = (await gatherer.gather([grow_old, PID]))[:2]
+    assert aging == first[0][0][0]
+    assert later[0] != aging
+    assert await gatherer.gather(PID) == ([later],)
+    now += 61
+    assert await gatherer.gather(PID) != ([later],)
+
+
+def test_the_first_connection_is_not_waited_for() -> None:
+    """What has never worked is a mistake, and is said at once."""
+    assert list(Reachability().pauses()) == []
+
+
+def test_an_outage_is_waited_for_from_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some tries, with growing pauses; who comes later gets fewer, and then none."""
+    now = 1000.0
+    monkeypatch.setattr(_recovery, "monotonic", lambda: now)
+    known = Reachability()
+    known.connected()
+    pauses = []
+    for pause in known.pauses():
+        pauses.append(pause)
+        now += pause
+    assert 5 <= len(pauses) < 9
+    assert 2 < sum(pauses) <= 6
+    assert pauses[-1] > 4 * pauses[0]
+    now += 10
+    assert list(known.pauses()) == []
+    known.connected()
+    assert next(known.pauses(), None) is not None
+
+
+def test_pauses_differ() -> None:
+    """Those who lost their connections together do not come back together."""
+    known = Reachability()
+    known.connected()
+    assert len({next(known.pauses()) for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "temporary"),
+    [
+        (ConnectionRefusedError(), True),
+        (FileNotFoundError(), True),  # the socket, between stop and start
+        (TimeoutError(), False),
+        (ValueError(), False),
+        (exc.DBAPIError("", {}, ConnectionResetError()), True),
+    ],
+)
+def test_what_passes_by_itself(error: Exception, temporary: bool) -> None:  # noqa: FBT001
+    """A server that is not there may come back; one that was waited for in vain not."""
+    assert is_temporary(error) is temporary
+
+
+@pytest.mark.parametrize(
+    ("code", "temporary"),
+    [("57P03", True), ("53300", True), ("08006", True), ("28P01", False)],
+)
+def test_what_a_server_says_passes_by_itself(code: str, temporary: bool) -> None:  # noqa: FBT001
+    """It starts up, is full or went away; a wrong password stays one."""
+
+    class Original(Exception):  # noqa: N818
+        sqlstate = code
+
+    assert is_temporary(exc.DBAPIError("", {}, Original())) is temporary
+    assert is_temporary(Original()) is temporary
