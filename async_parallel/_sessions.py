@@ -187,7 +187,8 @@ class Sessions(Connections):
 
     def _end(self, connection: Connection, *, read_only: bool) -> None:
         try:
-            if connection.in_transaction():
+            # Not in_transaction(), which is false where a COMMIT has failed.
+            if connection.get_transaction() is not None:
                 connection.rollback()
             self._backend.end(connection)
             if not read_only or self._backend.read_only_outlives_rollback:

@@ -1,0 +1,220 @@
+"""Writes: made once or not at all, and the caller knows which."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import create_engine, exc, text
+
+from async_parallel.errors import GatherTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from async_parallel import QueryGatherer
+
+# A COMMIT that takes as long as somebody holds the lock 5050.
+SLOW_COMMIT = """
+DROP TABLE IF EXISTS writes;
+CREATE TABLE writes (id int);
+CREATE OR REPLACE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock(5050); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON writes DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION wait_at_commit()
+"""
+WAITS = "wait_event = 'advisory'"
+INSERT = text("INSERT INTO writes VALUES (1)")
+
+
+class Writes:
+    """A table whose COMMITs can be held up."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        self._connection = self._engine.connect()
+        self.run(SLOW_COMMIT)
+
+    def run(self, sql: str) -> Any:
+        """Run ``sql``; the first value that it returns, if it returns one."""
+        result = self._connection.execute(text(sql))
+        return result.scalar() if result.returns_rows else None
+
+    def hold(self) -> None:
+        """Have each COMMIT wait."""
+        self.run("SELECT pg_advisory_lock(5050)")
+
+    def release(self) -> None:
+        """Let them go on."""
+        self.run("SELECT pg_advisory_unlock(5050)")
+
+    async def committing(self) -> None:
+        """Wait until a COMMIT waits."""
+        sql = f"SELECT count(*) FROM pg_stat_activity WHERE {WAITS}"
+        while not await asyncio.to_thread(self.run, sql):
+            pass
+
+    def wait_for_one(self) -> None:
+        """Wait until a row is there."""
+        while not self.made:
+            pass
+
+    @property
+    def made(self) -> int:
+        """How many rows are there."""
+        count: int = self.run("SELECT count(*) FROM writes")
+        return count
+
+    def close(self) -> None:
+        """Drop the table and disconnect."""
+        self.run("DROP TABLE writes; DROP FUNCTION wait_at_commit")
+        self._connection.close()
+        self._engine.dispose()
+
+
+@pytest.fixture
+def writes(postgres: str) -> Iterator[Writes]:
+    """A table whose COMMITs can be held up."""
+    writes = Writes(postgres)
+    yield writes
+    writes.close()
+
+
+async def test_a_cancel_does_not_cut_a_commit_off(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """The cancel is raised when the COMMIT is through, and says what was committed."""
+    writes.hold()
+    gather = postgres_gatherer.gather({"insert": INSERT}, read_only=False)
+    task = asyncio.create_task(gather)
+    await writes.committing()
+    task.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+    writes.release()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert caught.value.__notes__ == [
+        "async_parallel: committed all the same: 'insert'"
+    ]
+    assert writes.made == 1
+
+
+async def test_a_timeout_names_what_was_committed(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """So the caller knows what not to repeat."""
+    committed = asyncio.Event()
+
+    async def wait(_session: AsyncSession) -> None:
+        committed.set()
+        await asyncio.Event().wait()
+
+    with pytest.raises(GatherTimeoutError) as caught:
+        await postgres_gatherer.gather(
+            {"insert": INSERT, "wait": wait}, read_only=False, timeout=0.2
+        )
+    assert caught.value.finished == ["insert"]
+    assert caught.value.__notes__ == [
+        "async_parallel: committed all the same: 'insert'"
+    ]
+    assert writes.made == 1
+
+
+async def test_a_failing_sibling_names_what_was_committed(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """Queries that were not committed are rolled back, and not named."""
+    begun = asyncio.Barrier(2)
+
+    async def insert(session: AsyncSession) -> None:
+        await session.execute(INSERT)
+        await begun.wait()
+        await asyncio.Event().wait()
+
+    async def fail(session: AsyncSession) -> None:
+        await begun.wait()
+        await asyncio.to_thread(writes.wait_for_one)
+        raise LookupError("of the application")
+
+    with pytest.raises(LookupError) as caught:
+        await postgres_gatherer.gather(
+            {"made": INSERT, "undone": insert, "bad": fail}, read_only=False
+        )
+    assert "async_parallel: committed all the same: 'made'" in caught.value.__notes__
+    assert writes.made == 1
+
+
+async def test_a_connection_lost_during_commit_leaves_the_caller_in_doubt(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """And the error says so, instead of a second try that could write twice."""
+    writes.hold()
+    gather = postgres_gatherer.gather({"insert": INSERT}, read_only=False)
+    task = asyncio.create_task(gather)
+    await writes.committing()
+    writes.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {WAITS}")
+    with pytest.raises(exc.DBAPIError) as caught:
+        await task
+    assert caught.value.__notes__[0] == (
+        "async_parallel: query 'insert' was cut off during COMMIT, so whether it was"
+        " committed is not known; look before it is repeated"
+    )
+    writes.release()
+    assert writes.made == 0  # here it was not; a caller cannot know that
+
+
+async def test_a_commit_that_the_database_refuses_leaves_no_doubt(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """A constraint that is checked at COMMIT fails it, and nothing is written."""
+    writes.run(
+        "CREATE OR REPLACE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$"
+    )
+    with pytest.raises(exc.DBAPIError, match="refused") as caught:
+        await postgres_gatherer.gather({"insert": INSERT}, read_only=False)
+    assert caught.value.__notes__ == ["async_parallel: query 1 of 1, 'insert'"]
+    assert writes.made == 0
+
+
+async def test_a_function_that_swallows_its_cancel_is_not_committed(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """The caller was told that it ended; so it must not be written afterwards."""
+    begun = asyncio.Event()
+
+    async def insist(session: AsyncSession) -> str:
+        await session.execute(INSERT)
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done"
+        return "never"
+
+    task = asyncio.create_task(postgres_gatherer.gather(insist, read_only=False))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert writes.made == 0
+
+
+async def test_a_write_in_a_nested_gather_is_committed_by_the_outer_query(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """Where that fails, it is not said to be committed."""
+
+    async def outer(_session: AsyncSession) -> None:
+        await postgres_gatherer.gather({"inner": INSERT}, read_only=False)
+        raise LookupError("of the application")
+
+    with pytest.raises(LookupError) as caught:
+        await postgres_gatherer.gather({"outer": outer}, read_only=False)
+    assert caught.value.__notes__ == ["async_parallel: query 1 of 1, 'outer'"]
+    assert writes.made == 0
