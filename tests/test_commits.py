@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
     from async_parallel import QueryGatherer
 
@@ -210,11 +211,16 @@ async def test_a_write_in_a_nested_gather_is_committed_by_the_outer_query(
 ) -> None:
     """Where that fails, it is not said to be committed."""
 
-    async def outer(_session: AsyncSession) -> None:
-        await postgres_gatherer.gather({"inner": INSERT}, read_only=False)
+    def fail(_session: Session) -> None:
         raise LookupError("of the application")
+
+    async def outer(_session: AsyncSession) -> None:
+        await postgres_gatherer.gather({"inner": INSERT, "bad": fail}, read_only=False)
 
     with pytest.raises(LookupError) as caught:
         await postgres_gatherer.gather({"outer": outer}, read_only=False)
-    assert caught.value.__notes__ == ["async_parallel: query 1 of 1, 'outer'"]
+    assert caught.value.__notes__ == [
+        "async_parallel: query 2 of 2, 'bad'",
+        "async_parallel: query 1 of 1, 'outer'",
+    ]
     assert writes.made == 0
