@@ -76,7 +76,7 @@ class PostgreSQL(Backend):
         if start is not None:
             try:
                 await_only(start())
-            except Exception as error:  # noqa: BLE001 - is wrapped, as any other
+            except BaseException as error:  # noqa: BLE001 - is wrapped, as any other
                 private: Any = connection
                 private._handle_dbapi_exception(error, None, None, None, None)  # noqa: SLF001
 
@@ -90,9 +90,11 @@ class PostgreSQL(Backend):
         # Cancelled, asyncpg asks the server to end the statement, and can be used again
         # when that has answered. There is no public way to wait for that alone.
         driver: Any = connection.connection.driver_connection
-        protocol = getattr(driver, "_protocol", None)
+        protocol: Any = getattr(driver, "_protocol", None)
         wait = getattr(protocol, "_wait_for_cancellation", None)
-        if wait is None:
+        # Where it does not ask, the cancel came between two messages: what it has
+        # prepared may keep a snapshot open that the next statement would have ended.
+        if wait is None or not protocol._is_cancelling():  # noqa: SLF001
             return False
         try:
             await_only(asyncio.wait_for(wait(), _SETTLE_TIMEOUT))

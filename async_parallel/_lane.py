@@ -11,6 +11,7 @@ from sqlalchemy.util import await_only
 
 from ._detached import guard
 from ._nested import NestedSessions
+from ._pool import is_torn
 from ._query import has_rows
 from ._recovery import is_loss, pause_before_repeat
 from ._sources import Kind, check_returned
@@ -176,6 +177,8 @@ class Lane:
             job.value = job.context.run(self._attempt, job)
         except BaseException as error:  # noqa: BLE001 - goes to the caller, all of it
             job.error = self._explain(job, error)
+            if self._connection is not None and is_torn(self._connection):
+                self._disconnect()
         finally:
             self.job = self.inner = None
             if self._last_resort is not None:
@@ -243,7 +246,7 @@ class Lane:
             value = query.source(session)
         else:
             job.task = asyncio.get_running_loop().create_task(
-                contained(query.source(session)),
+                contained(query.source, session),
                 name=f"async_parallel {job.label}",
                 # A copy, because the lane is inside job.context itself.
                 context=contextvars.copy_context(),

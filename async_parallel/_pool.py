@@ -94,7 +94,7 @@ class LanePool(AsyncAdaptedQueuePool):
     def take_back(self, connection: Connection) -> None:
         """Park ``connection``, or check it in where that makes a difference."""
         checked_at, options = self._lent.pop(connection, (None, None))
-        if connection.invalidated:
+        if connection.invalidated or is_torn(connection):
             self._check_in_parked()  # they may be dead too; the pool knows by now
         elif connection.closed:
             return
@@ -148,6 +148,15 @@ class LanePool(AsyncAdaptedQueuePool):
     def _check_in_parked(self) -> None:
         while self._parked:
             self._parked.pop()[0].close()
+
+
+def is_torn(connection: Connection) -> bool:
+    """Whether a cancel has cut the invalidation of ``connection`` off half way.
+
+    Then the pool counts it as given back, and it looks as if it were in use.
+    """
+    gone = connection.invalidated or connection.closed
+    return not (gone or connection.connection.is_valid)
 
 
 def is_changed(connection: Connection, options: Any) -> bool:

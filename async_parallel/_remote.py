@@ -103,7 +103,7 @@ class RemoteCall(Generic[T]):
 
     def _start(self) -> None:
         try:
-            coroutine = contained(self._function(*self._args))
+            coroutine = contained(self._function, *self._args)
             self._task = self._loop.create_task(coroutine, context=self._context)
         except BaseException as error:  # noqa: BLE001 - wrong arguments, say
             self.outcome.set_exception(error)

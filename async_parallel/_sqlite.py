@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
 
-from ._waiting import wait_for_end
+from ._waiting import until_done, wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +45,18 @@ class Connection(aiosqlite.Connection):
                 while call.running:
                     self._conn.interrupt()
                     await _one_millisecond()
+            await self._close_cursor(fn)
             raise
         return result
+
+    async def _close_cursor(self, fn: Callable[..., Any]) -> None:
+        # An open cursor of an unfinished statement keeps the file locked, after its
+        # connection is closed too, for as long as a traceback refers to it.
+        cursor = getattr(fn, "__self__", None)
+        if isinstance(cursor, sqlite3.Cursor):
+            closing = asyncio.ensure_future(super()._execute(cursor.close))  # type: ignore[no-untyped-call]
+            with contextlib.suppress(asyncio.CancelledError):
+                await until_done(closing)
 
 
 class _Call:

@@ -7,7 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 
@@ -41,11 +41,15 @@ async def until_done(future: asyncio.Future[Any]) -> None:
 
 
 async def contained(
-    coroutine: Coroutine[Any, Any, T],
+    function: Callable[..., Awaitable[T]], *args: Any
 ) -> tuple[T, None] | tuple[None, BaseException]:
-    """Its result, or the exit that it asks for, which in a task would end the loop."""
+    """What ``function`` returns, or the exit that it asks for.
+
+    Raised in a task, that would end the loop. The coroutine is made here, because a
+    task that is cancelled before its first step would never await it.
+    """
     try:
-        return await coroutine, None
+        return await function(*args), None
     except (SystemExit, KeyboardInterrupt) as error:
         return None, error
 
