@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -137,8 +139,9 @@ class SQLite(Backend):
         if driver is not None:
             # aiosqlite declares it async; it awaits nothing, and no task is here
             # that could.
-            for _ in driver.interrupt().__await__():
-                pass
+            with contextlib.suppress(ValueError, sqlite3.ProgrammingError):  # it closes
+                for _ in driver.interrupt().__await__():
+                    pass
 
 
 def _dbapi(connection: Connection) -> Any:

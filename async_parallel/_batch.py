@@ -135,7 +135,7 @@ class Batch:
 
     def expire(self, job: Job, timeout: float) -> None:
         """End ``job`` alone, whose own time is up."""
-        if job.finished_at is not None or job.cancelled or job.committing:
+        if job.finished_at is not None or job.cancelled:
             return
         state = "waiting" if job.lane is None else job.lane.doing
         job.expired = QueryTimeoutError(job.query.label, timeout, state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from sqlalchemy.util import await_only
 from ._libpq import shown
 from ._pool import LanePool, is_changed
 from ._recovery import Reachability, is_temporary
+from ._waiting import until_done
 
 if TYPE_CHECKING:
     from typing import Any
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _WAS_READ_ONLY = "async_parallel.was_read_only"
 _SPOILED = "async_parallel.spoiled"
+_CLOSING = "_terminate_graceful_close"
 _FIRST_HELD_AT = "async_parallel.first_held_at"
 
 
@@ -210,3 +213,15 @@ class Connections:
     def _set(connection: Connection, sql: str) -> None:
         connection.exec_driver_sql(sql)
         connection.rollback()  # ends what SQLAlchemy began; nothing is sent
+
+
+async def closings_ended() -> None:
+    """Wait for the connections that SQLAlchemy is closing in tasks of its own.
+
+    It leaves them to themselves where a second cancel, such as that of a timeout inside
+    a query, meets it there. They end within 2 s.
+    """
+    for task in asyncio.all_tasks():
+        if getattr(task.get_coro(), "__name__", "") == _CLOSING:
+            with contextlib.suppress(asyncio.CancelledError):
+                await until_done(task)

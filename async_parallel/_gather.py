@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._calls import GatherCall
 from ._holding import HoldingCheck
 from ._home_loop import HomeLoop
-from ._runner import LANE_TIMEOUT, MAX_CONNECTIONS, MAX_WAITING, Runner
+from ._runner import GRACE, LANE_TIMEOUT, MAX_CONNECTIONS, MAX_WAITING, Runner
 from ._sessions import open_sessions
 from ._sources import check_positive
 from ._waiting import until_done, wait_for_end
@@ -270,7 +270,7 @@ class QueryGatherer:
             self._holding.look()
         return call
 
-    async def aclose(self, *, grace: float = 5.0) -> None:
+    async def aclose(self, *, grace: float = GRACE) -> None:
         """Close the connections, after the gathers that still run.
 
         New gathers are refused at once. Calling it again does nothing.

@@ -26,7 +26,7 @@ class Job:
     Attributes:
         plain: Whether one statement in AUTOCOMMIT, and so one round trip, is all of it.
         entered: Whether the user's function, or a write, has begun.
-        committing: Whether its COMMIT is on the way, and nobody may cancel it.
+        committing: Whether its COMMIT was sent, so that nobody may cancel it any more.
         committed: Whether its changes are in the database for good.
         cancelled: Whether it was told to end.
         expired: What it raises in place of that, where its own time was up.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.util import await_only
 
+from ._connections import closings_ended
 from ._detached import guard
 from ._nested import NestedSessions
 from ._pool import is_torn
@@ -36,8 +37,11 @@ _CANCEL_GRACE = 4.0
 _CANCEL_RETRY = 0.01
 
 
-class _Stopped(Exception):  # noqa: N818 - it never leaves this module
-    """What SQLAlchemy sees of a cancelled statement, and keeps the connection."""
+class _Stopped(OSError):  # noqa: N818 - it never leaves this module
+    """What SQLAlchemy sees of a cancelled statement, and keeps the connection.
+
+    Of a kind that it expects where it is closing one at that moment.
+    """
 
 
 class Lane:
@@ -177,8 +181,12 @@ class Lane:
             job.value = job.context.run(self._attempt, job)
         except BaseException as error:  # noqa: BLE001 - goes to the caller, all of it
             job.error = self._explain(job, error)
+            if job.committed:
+                error.add_note(f"async_parallel: query {job.label} was committed")
             if self._connection is not None and is_torn(self._connection):
-                self._disconnect()
+                self._connection.close()
+            if job.cancelled:
+                await_only(closings_ended())
         finally:
             self.job = self.inner = None
             if self._last_resort is not None:
@@ -191,11 +199,11 @@ class Lane:
                 self.task.uncancel()
 
     def _attempt(self, job: Job) -> Any:
-        if job.cancelled:  # before the lane began
-            raise asyncio.CancelledError
         current_job.set(job)
         tries = 0
         while True:
+            if job.cancelled:  # before the lane began, or while it cleaned up
+                raise asyncio.CancelledError
             tries += 1
             connection = self._connect()
             try:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from sqlalchemy import orm
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Transaction
 
     from ._job import Job
 
@@ -52,7 +52,12 @@ class NestedSessions(Sessions):
         # In the outer query's transaction a failure must not end what is around it.
         return None if self._savepoints else super().reader(connection)
 
-    def _commit(self, session: orm.Session, job: Job) -> None:  # noqa: ARG002
+    def _commit(
+        self,
+        session: orm.Session,
+        job: Job,  # noqa: ARG002
+        begun: Transaction | None,  # noqa: ARG002
+    ) -> None:
         session.commit()  # to the outer transaction, which may yet be rolled back
 
     @contextlib.contextmanager

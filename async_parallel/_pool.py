@@ -94,7 +94,7 @@ class LanePool(AsyncAdaptedQueuePool):
     def take_back(self, connection: Connection) -> None:
         """Park ``connection``, or check it in where that makes a difference."""
         checked_at, options = self._lent.pop(connection, (None, None))
-        if connection.invalidated or is_torn(connection):
+        if connection.invalidated:
             self._check_in_parked()  # they may be dead too; the pool knows by now
         elif connection.closed:
             return

@@ -21,6 +21,9 @@ MAX_CONNECTIONS = 15
 LANE_TIMEOUT = 30.0
 """Seconds that a gather may wait without getting a turn, unless told otherwise."""
 
+GRACE = 5.0
+"""Seconds that running gathers have to finish at the end, unless told otherwise."""
+
 MAX_WAITING = 1_000
 """Queries that may wait for a lane, over all gathers, unless told otherwise."""
 

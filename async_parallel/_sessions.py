@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from sqlalchemy import orm
-    from sqlalchemy.engine import URL, Connection
+    from sqlalchemy.engine import URL, Connection, Transaction
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ._backends import Backend
@@ -149,7 +149,7 @@ class Sessions(Connections):
         try:
             value = call(job, facade or session)
             if not job.batch.read_only:
-                self._commit(session, job)
+                self._commit(session, job, begun)
             elif _has_changes(session):
                 raise ReadOnlyError(job.query.label)
             guard(session, job.query)
@@ -162,8 +162,10 @@ class Sessions(Connections):
             else:
                 session.close()
 
-    def _commit(self, session: orm.Session, job: Job) -> None:
-        commit(session, job)
+    def _commit(
+        self, session: orm.Session, job: Job, begun: Transaction | None
+    ) -> None:
+        commit(session, job, begun)
 
     def _open_async(self, connection: Connection, **options: Any) -> AsyncSession:
         bind = AsyncConnection(self.engine, sync_connection=connection)
@@ -193,29 +195,40 @@ class Sessions(Connections):
             self._backend.end(connection)
             if not read_only or self._backend.read_only_outlives_rollback:
                 self._set(connection, self._backend.read_only)
+        except sa_exc.SQLAlchemyError:
+            # In an unknown state, so nobody may have it. Not raised: a query that was
+            # committed has not failed, and one that has failed says itself with what.
+            connection.invalidate()
         except BaseException:
-            connection.invalidate()  # in an unknown state, so nobody may have it
+            connection.invalidate()
             raise
 
 
-def commit(session: orm.Session, job: Job) -> None:
-    """Commit, unless ``job`` was cancelled; nobody cancels it during the COMMIT."""
+def commit(session: orm.Session, job: Job, begun: Transaction | None) -> None:
+    """Commit ``begun``, unless ``job`` was cancelled; from then on nobody cancels it."""
     session.flush()
     if job.cancelled:  # which the function has swallowed
         raise asyncio.CancelledError
     job.committing = True
     try:
         session.commit()
-    except (sa_exc.StatementError, asyncio.CancelledError) as error:
-        if isinstance(error, asyncio.CancelledError) or is_loss(error):
+    except BaseException as error:
+        job.committing = False
+        cut_off = isinstance(error, asyncio.CancelledError) or (
+            isinstance(error, sa_exc.StatementError) and is_loss(error)
+        )
+        if cut_off:
             error.add_note(
                 f"async_parallel: query {job.label} was cut off during COMMIT, so"
                 " whether it was committed is not known; look before it is repeated"
             )
+        # An error of the application's own, when all was over.
+        over = begun is not None and not begun.is_active
+        job.committed = over and not (
+            cut_off or isinstance(error, sa_exc.StatementError)
+        )
         raise
-    finally:
-        job.committing = False
-    job.committed = True
+    job.committed = True  # and nobody cancels what is left to do
 
 
 def _has_changes(session: orm.Session) -> bool:

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ._client import Client
+from ._forks import keep_for_ever, watch
 from ._routing import nonblocking
 from ._serving import ServedRequest, served_request, serving_greenlets
 from ._sources import check_positive
@@ -83,6 +84,13 @@ class ASGIAdapter:
         self._workers: Workers | None = None
         self._greenlets = serving_greenlets()
         self._loop: asyncio.AbstractEventLoop | None = None
+        watch(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's threads, in a forked child, which has none of them."""
+        keep_for_ever([self._loop, self._workers, self._greenlets])
+        self._loop = self._workers = None
+        self._greenlets = serving_greenlets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope: HTTP or the lifespan; a websocket is closed."""

@@ -14,6 +14,7 @@ from ._home_loop import HomeLoop
 from ._overload import answer_overload
 from ._portal import refuse_patched_process
 from ._routing import Router
+from ._runner import GRACE
 from .errors import ConfigurationError, ExtensionNotFoundError
 
 if TYPE_CHECKING:
@@ -137,26 +138,29 @@ class AsyncParallel:
         else:
             self._home.stop()
 
-    def close(self) -> None:
+    def close(self, *, grace: float = GRACE) -> None:
         """Close every connection and stop the portal's thread, from synchronous code.
 
         The next gather opens and starts them again.
+
+        Args:
+            grace: Seconds that running gathers have to finish.
 
         Raises:
             HomeLoopError: The home loop is an ASGI server's, which is running.
         """
         if self._home.loop is not None:
-            self._home.block_on(self._close_gatherers)
+            self._home.block_on(self._close_gatherers, grace)
             self._home.stop()
         atexit.unregister(self._at_exit)
 
-    async def _close_gatherers(self) -> None:
+    async def _close_gatherers(self, grace: float = GRACE) -> None:
         taken: list[QueryGatherer] = []
         for gatherers in list(self._gatherers.values()):
             taken += gatherers.values()
             gatherers.clear()
         for gatherer in taken:
-            await gatherer.aclose()
+            await gatherer.aclose(grace=grace)
 
     def _is_debug(self) -> bool:
         return any(app.debug for app in self._gatherers)
@@ -167,7 +171,7 @@ class AsyncParallel:
 
     def _at_exit(self) -> None:
         if self._home.has_portal:
-            self.close()
+            self.close(grace=0)  # only daemon threads are left, which end with it
 
 
 @overload

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import create_engine, exc, text
+from sqlalchemy import create_engine, event, exc, text
 
 from async_parallel.errors import GatherTimeoutError
 
@@ -224,3 +224,43 @@ async def test_a_write_in_a_nested_gather_is_committed_by_the_outer_query(
         "async_parallel: query 1 of 1, 'outer'",
     ]
     assert writes.made == 0
+
+
+async def test_what_fails_after_the_commit_does_not_unmake_it(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """Nobody is told of a failure, who would then write again."""
+
+    def insert(session: Session) -> str:
+        session.execute(INSERT)
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        event.listen(
+            session,
+            "after_commit",
+            lambda _: writes.run(f"SELECT pg_terminate_backend({pid}, 5000)"),
+        )
+        return "inserted"
+
+    assert await postgres_gatherer.gather(insert, read_only=False) == ("inserted",)
+    assert writes.made == 1
+    assert await postgres_gatherer.gather(text("SELECT 1")) == ([(1,)],)
+
+
+async def test_an_error_of_the_application_after_the_commit_says_so(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """Also among exceptions as results, where no other note could tell."""
+
+    def fail(_session: Session) -> None:
+        raise LookupError("of the application")
+
+    def insert(session: Session) -> None:
+        session.execute(INSERT)
+        event.listen(session, "after_commit", fail)
+
+    results = await postgres_gatherer.gather(
+        {"insert": insert}, read_only=False, return_exceptions=True
+    )
+    error = results["insert"]
+    assert "async_parallel: query 'insert' was committed" in error.__notes__
+    assert writes.made == 1

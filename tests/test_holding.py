@@ -84,9 +84,19 @@ async def test_what_others_hold_is_their_own(
     async def nested(_session: AsyncSession) -> Any:
         return await gatherer.gather(QUERY)
 
+    def nested_and_blocking(_session: Session) -> Any:
+        return gatherer.gather_blocking(
+            (QUERY,),
+            max_concurrency=None,
+            timeout=None,
+            return_exceptions=False,
+            read_only=True,
+        )
+
     holder = asyncio.create_task(hold())
     await taken.wait()
-    assert await gatherer.gather(QUERY, nested) == ([1], ([1],))
+    results = await gatherer.gather(QUERY, nested, nested_and_blocking)
+    assert results == ([1], ([1],), ([1],))
     go_on.set()
     await holder
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from async_parallel import AsyncParallel
+from async_parallel._routing import _never_blocks
 from async_parallel.errors import LaneTimeoutError, OverloadError, QueueFullError
 
 if TYPE_CHECKING:
@@ -88,6 +89,18 @@ async def test_who_leaves_the_queue_makes_room(
     await asyncio.sleep(0)
     await held.end()
     assert await later == [[1]] * 4
+
+
+async def test_lanes_that_are_still_to_open_count_as_room(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """A few open at once and more while queries wait, which these do not for long."""
+    gatherer = make_gatherer(sqlite, max_connections=10, max_waiting=3)
+    held = Held(gatherer, 8)  # of which three wait for their lanes
+    more = asyncio.create_task(gatherer.gather([QUERY] * 4))
+    await held.begun()
+    assert await more == [[1]] * 4
+    await held.end()
 
 
 async def test_a_gather_larger_than_the_queue_runs_where_no_other_waits(
@@ -171,3 +184,10 @@ def test_an_applications_error_page_is_used(key: Any) -> None:
     answer = app.test_client().get("/")
     assert (answer.status_code, answer.text) == (503, "page")
     assert answer.headers["Retry-After"] == "1"
+
+
+def test_the_answer_needs_no_thread() -> None:
+    """Under an ASGI server the handler runs on the loop; overload shall cost little."""
+    app = make_app(QueueFullError(9, 1, 1, 9))
+    answer = app.error_handler_spec[None][None][OverloadError]
+    assert _never_blocks(answer)

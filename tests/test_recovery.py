@@ -155,6 +155,15 @@ async def test_what_a_second_try_cannot_answer_is_tried_once(
         await one_lane.gather(text(f"SELECT flaky('{code}', 1)"))
 
 
+async def test_a_server_that_shuts_down_is_not_asked_again_on_the_same_connection(
+    admin: Admin, one_lane: QueryGatherer
+) -> None:
+    """It says so before it closes; each further try is on a connection of its own."""
+    with pytest.raises(exc.DBAPIError, match="on purpose"):
+        await one_lane.gather(text("SELECT flaky('57P01', 1)"))
+    assert await one_lane.gather(text("SELECT flaky('57P01', 0)"))
+
+
 async def test_a_function_is_not_repeated_for_a_serialization_failure(
     admin: Admin, one_lane: QueryGatherer
 ) -> None:
