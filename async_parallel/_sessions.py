@@ -205,7 +205,7 @@ class Sessions(Connections):
 
 
 def commit(session: orm.Session, job: Job, begun: Transaction | None) -> None:
-    """Commit ``begun``, unless ``job`` was cancelled; from then on nobody cancels it."""
+    """Commit ``begun``, unless ``job`` was cancelled; after that nobody cancels it."""
     session.flush()
     if job.cancelled:  # which the function has swallowed
         raise asyncio.CancelledError
