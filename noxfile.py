@@ -63,12 +63,15 @@ def install(session: nox.Session, *groups: str, sqlalchemy: str = "newest") -> N
     session.install("--quiet", ".", *flags, *pins)
 
 
-def run_tests(session: nox.Session, *command: str) -> None:
+def run_tests(session: nox.Session, program: str, *arguments: str) -> None:
     """Run pytest on the installed package instead of the tree around it."""
+    coverage = ("run",) if program == "coverage" else ()
     session.run(
-        *command,
+        program,
+        *coverage,
         "-m",
         "pytest",
+        *arguments,
         *session.posargs,
         env={"PYTHONSAFEPATH": "1", "PYTHONDEVMODE": ""},
     )
@@ -76,9 +79,13 @@ def run_tests(session: nox.Session, *command: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on each Python found, with the newest SQLAlchemy."""
+    """Run the tests on each Python found, with the newest SQLAlchemy.
+
+    Those of faults, which take long, on the oldest alone; ``nox -s faults`` for more.
+    """
     install(session, "tests")
-    run_tests(session, "python")
+    faults = () if session.python == PYTHONS[0] else ("--ignore=tests/faults",)
+    run_tests(session, "python", *faults)
 
 
 @nox.session(python=PYTHONS[:1])
@@ -100,11 +107,30 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Break networks, servers and processes for long; ``-- STEPS [SEED]``, or 10,000 1.
+
+    A failing seed and step are printed, and replay.
+    """
+    install(session, "tests")
+    steps, seed = (*session.posargs, *("10000", "1")[len(session.posargs) :])[:2]
+    session.run(
+        *["python", "-m", "pytest", "-s", "tests/faults"],
+        env={
+            "PYTHONSAFEPATH": "1",
+            "ASYNC_PARALLEL_ALL_SERVERS": "1",
+            "ASYNC_PARALLEL_FAULT_STEPS": steps,
+            "ASYNC_PARALLEL_FAULT_SEED": seed,
+        },
+    )
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Measure branch coverage of the tests."""
     install(session, "tests")
     session.run("coverage", "erase")
-    run_tests(session, "coverage", "run")
+    run_tests(session, "coverage")
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
 

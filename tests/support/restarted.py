@@ -15,6 +15,8 @@ from async_parallel.asgi import ASGIAdapter
 app = Flask(__name__)
 app.config["ASYNC_PARALLEL_DATABASE_URI"] = os.environ["TEST_DATABASE"]
 app.config["ASYNC_PARALLEL_MAX_CONNECTIONS"] = 5
+# What comes in during an outage waits, however slow the machine is afterwards.
+app.config["ASYNC_PARALLEL_MAX_WAITING"] = 100_000
 parallel = AsyncParallel(app)
 
 
