@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _WAS_READ_ONLY = "async_parallel.was_read_only"
 _SPOILED = "async_parallel.spoiled"
 _CLOSING = "_terminate_graceful_close"
+_CLOSING_TIMEOUT = 3.0  # SQLAlchemy's own is 2 s
 _FIRST_HELD_AT = "async_parallel.first_held_at"
 
 
@@ -219,9 +220,14 @@ async def closings_ended() -> None:
     """Wait for the connections that SQLAlchemy is closing in tasks of its own.
 
     It leaves them to themselves where a second cancel, such as that of a timeout inside
-    a query, meets it there. They end within 2 s.
+    a query, meets it there.
     """
-    for task in asyncio.all_tasks():
-        if getattr(task.get_coro(), "__name__", "") == _CLOSING:
-            with contextlib.suppress(asyncio.CancelledError):
-                await until_done(task)
+    closing = [
+        task
+        for task in asyncio.all_tasks()
+        if getattr(task.get_coro(), "__name__", "") == _CLOSING
+    ]
+    if closing:
+        ended = asyncio.ensure_future(asyncio.wait(closing, timeout=_CLOSING_TIMEOUT))
+        with contextlib.suppress(asyncio.CancelledError):
+            await until_done(ended)

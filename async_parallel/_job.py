@@ -74,6 +74,10 @@ class Job:
         """How errors and reports name the query."""
         return repr(self.query.label)
 
+    def note_commit(self, _session: object) -> None:
+        """Note that its transaction was committed."""
+        self.committed = True
+
     @property
     def repeatable(self) -> bool:
         """Whether it can run again, as if it had not run before."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from sqlalchemy import orm
-    from sqlalchemy.engine import Connection, Transaction
+    from sqlalchemy.engine import Connection
 
     from ._job import Job
 
@@ -54,9 +54,9 @@ class NestedSessions(Sessions):
 
     def _commit(
         self,
+        connection: Connection,  # noqa: ARG002
         session: orm.Session,
         job: Job,  # noqa: ARG002
-        begun: Transaction | None,  # noqa: ARG002
     ) -> None:
         session.commit()  # to the outer transaction, which may yet be rolled back
 

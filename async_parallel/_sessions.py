@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import event
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.util import await_only
@@ -13,6 +14,7 @@ from sqlalchemy.util import await_only
 from ._connections import Connections
 from ._detached import guard
 from ._engine import backend_of, find_engine
+from ._pool import is_torn
 from ._reader import reading
 from ._recovery import is_loss
 from ._sources import Kind
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from sqlalchemy import orm
-    from sqlalchemy.engine import URL, Connection, Transaction
+    from sqlalchemy.engine import URL, Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ._backends import Backend
@@ -149,7 +151,7 @@ class Sessions(Connections):
         try:
             value = call(job, facade or session)
             if not job.batch.read_only:
-                self._commit(session, job, begun)
+                self._commit(connection, session, job)
             elif _has_changes(session):
                 raise ReadOnlyError(job.query.label)
             guard(session, job.query)
@@ -162,10 +164,8 @@ class Sessions(Connections):
             else:
                 session.close()
 
-    def _commit(
-        self, session: orm.Session, job: Job, begun: Transaction | None
-    ) -> None:
-        commit(session, job, begun)
+    def _commit(self, connection: Connection, session: orm.Session, job: Job) -> None:
+        commit(connection, session, job)
 
     def _open_async(self, connection: Connection, **options: Any) -> AsyncSession:
         bind = AsyncConnection(self.engine, sync_connection=connection)
@@ -184,7 +184,8 @@ class Sessions(Connections):
             # The session commits and rolls back what was begun here, as its own.
             yield {"join_transaction_mode": "control_fully"}
         finally:
-            if not (connection.invalidated or connection.closed):
+            gone = connection.invalidated or connection.closed
+            if not (gone or is_torn(connection)):
                 self._end(connection, read_only=read_only)
 
     def _end(self, connection: Connection, *, read_only: bool) -> None:
@@ -204,31 +205,31 @@ class Sessions(Connections):
             raise
 
 
-def commit(session: orm.Session, job: Job, begun: Transaction | None) -> None:
-    """Commit ``begun``, unless ``job`` was cancelled; after that nobody cancels it."""
+def commit(connection: Connection, session: orm.Session, job: Job) -> None:
+    """Commit, unless ``job`` was cancelled; once it is under way nobody cancels it."""
+    if is_torn(connection):
+        raise sa_exc.ResourceClosedError(
+            f"The connection of query {job.label} was closed in the middle of it, so"
+            " nothing was committed."
+        )
     session.flush()
     if job.cancelled:  # which the function has swallowed
         raise asyncio.CancelledError
+    # Before the application's own listeners, which may fail when all is over.
+    event.listen(session, "after_commit", job.note_commit, insert=True)
     job.committing = True
     try:
         session.commit()
     except BaseException as error:
-        job.committing = False
-        cut_off = isinstance(error, asyncio.CancelledError) or (
-            isinstance(error, sa_exc.StatementError) and is_loss(error)
-        )
-        if cut_off:
+        lost = isinstance(error, sa_exc.StatementError) and is_loss(error)
+        cut_off = lost or isinstance(error, asyncio.CancelledError)
+        if cut_off and not job.committed:
             error.add_note(
                 f"async_parallel: query {job.label} was cut off during COMMIT, so"
                 " whether it was committed is not known; look before it is repeated"
             )
-        # An error of the application's own, when all was over.
-        over = begun is not None and not begun.is_active
-        job.committed = over and not (
-            cut_off or isinstance(error, sa_exc.StatementError)
-        )
+        job.committing = job.committed
         raise
-    job.committed = True  # and nobody cancels what is left to do
 
 
 def _has_changes(session: orm.Session) -> bool:

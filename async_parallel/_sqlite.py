@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosqlite
 
-from ._waiting import until_done, wait_for_end
+from ._waiting import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,10 @@ class Connection(aiosqlite.Connection):
     """Done when the thread has ended; ``None`` before it is told to."""
 
     def stop(self) -> asyncio.Future[Any] | None:
-        self.stopped = super().stop()  # pyright: ignore[reportUnknownMemberType]
-        return self.stopped
+        # Told twice, it would never answer the second time: the thread has gone.
+        if self.stopped is None:
+            self.stopped = super().stop()  # pyright: ignore[reportUnknownMemberType]
+        return None if self.stopped is None else asyncio.shield(self.stopped)
 
     async def _execute(self, fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         call = _Call(functools.partial(fn, *args, **kwargs))
@@ -55,8 +57,8 @@ class Connection(aiosqlite.Connection):
         cursor = getattr(fn, "__self__", None)
         if isinstance(cursor, sqlite3.Cursor):
             closing = asyncio.ensure_future(super()._execute(cursor.close))  # type: ignore[no-untyped-call]
-            with contextlib.suppress(asyncio.CancelledError):
-                await until_done(closing)
+            with contextlib.suppress(asyncio.CancelledError, ValueError, sqlite3.Error):
+                await wait_for_end(closing)
 
 
 class _Call:
