@@ -17,7 +17,6 @@ from ._waiting import until_done
 if TYPE_CHECKING:
     from typing import Any
 
-    from sqlalchemy import exc as sa_exc
     from sqlalchemy.engine import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -169,10 +168,6 @@ class Connections:
         """Cut ``connection`` off, which ends whatever waits for its server."""
         if not connection.closed and not connection.invalidated:
             self._backend.terminate(connection)
-
-    def refused_write(self, error: sa_exc.DBAPIError) -> bool:
-        """Whether ``error`` says that the database refused to write."""
-        return self._backend.refused_write(error)
 
     def _take(self) -> Connection:
         engine = self.engine.sync_engine

@@ -17,7 +17,6 @@ from ._query import has_rows
 from ._recovery import is_loss, pause_before_repeat
 from ._sources import Kind, check_returned
 from ._waiting import contained
-from .errors import ReadOnlyError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -180,14 +179,14 @@ class Lane:
         try:
             job.value = job.context.run(self._attempt, job)
         except BaseException as error:  # noqa: BLE001 - goes to the caller, all of it
-            job.error = self._explain(job, error)
+            job.error = self._sessions.explain(job, error)
             if job.committed:
                 error.add_note(f"async_parallel: query {job.label} was committed")
-            if self._connection is not None and is_torn(self._connection):
-                self._connection.close()
             if job.cancelled:
                 await_only(closings_ended())
         finally:
+            if not job.plain or job.error is not None:
+                self._drop_torn()
             self.job = self.inner = None
             if self._last_resort is not None:
                 self._last_resort.cancel()
@@ -283,18 +282,12 @@ class Lane:
                 raise
         return self._connection
 
+    def _drop_torn(self) -> None:
+        # A function may have met a cancel of its own, and have gone on.
+        if self._connection is not None and is_torn(self._connection):
+            self._connection.close()
+
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._sessions.disconnect(connection)
-
-    def _explain(self, job: Job, error: BaseException) -> BaseException:
-        if (
-            job.batch.read_only
-            and isinstance(error, sa_exc.DBAPIError)
-            and self._sessions.refused_write(error)
-        ):
-            refusal = ReadOnlyError(job.query.label)
-            refusal.__cause__ = error
-            return refusal
-        return error

@@ -136,6 +136,18 @@ class Sessions(Connections):
         with self.begin(connection, read_only=job.batch.read_only) as options:
             return self._in_session(connection, job, call, options)
 
+    def explain(self, job: Job, error: BaseException) -> BaseException:
+        """What the caller gets for ``error``: where it is a refused write, says so."""
+        if (
+            job.batch.read_only
+            and isinstance(error, sa_exc.DBAPIError)
+            and self._backend.refused_write(error)
+        ):
+            refusal = ReadOnlyError(job.query.label)
+            refusal.__cause__ = error
+            return refusal
+        return error
+
     def _in_session(
         self,
         connection: Connection,
@@ -208,7 +220,7 @@ class Sessions(Connections):
 def commit(connection: Connection, session: orm.Session, job: Job) -> None:
     """Commit, unless ``job`` was cancelled; once it is under way nobody cancels it."""
     if is_torn(connection):
-        raise sa_exc.ResourceClosedError(
+        raise sa_exc.PendingRollbackError(  # as for one that is invalidated
             f"The connection of query {job.label} was closed in the middle of it, so"
             " nothing was committed."
         )

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 ITEMS = 20
 NOBODY = -1
-# What SQLAlchemy says at the COMMIT of a transaction that a timeout inside it ended;
-# the latter where the connection was lost at the same time.
-CUT_OFF = ("can't reconnect", "'nonetype' object has no attribute 'commit'")
+# What is said at the COMMIT of a transaction that a timeout inside it ended; the latter
+# where its connection was lost at the same time.
+CUT_OFF = ("can't reconnect", "so nothing was committed")
 
 
 class Base(DeclarativeBase):
