@@ -222,7 +222,7 @@ def commit(connection: Connection, session: orm.Session, job: Job) -> None:
     if is_torn(connection):
         raise sa_exc.PendingRollbackError(  # as for one that is invalidated
             f"The connection of query {job.label} was closed in the middle of it, so"
-            " nothing was committed."
+            " nothing was committed; it can be run again."
         )
     session.flush()
     if job.cancelled:  # which the function has swallowed

@@ -9,6 +9,7 @@ import logging
 import random
 import sys
 import threading
+import time
 import traceback
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,10 @@ class Soak:
         assert pool.checkedout() == 0, f"{pool.checkedout()} connections in use"
         tasks = asyncio.all_tasks() - self._tasks
         assert not tasks, f"tasks are left: {tasks}"
+        # One that was told to end may need a moment.
+        deadline = time.monotonic() + 0.2
+        while threading.active_count() > self._threads and time.monotonic() < deadline:
+            time.sleep(0.005)
         threads = [thread.name for thread in threading.enumerate()]
         assert len(threads) <= self._threads, f"threads are left: {threads}"
 
