@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.util import await_only
 
+from . import _sqlite
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.exc import DBAPIError
@@ -24,6 +26,7 @@ class Backend:
     Attributes:
         read_only: Makes the session refuse writes, in transactions and outside.
         read_write: Lets it write.
+        read_only_inside: Makes it refuse them up to the end of a savepoint.
         is_read_only: Asks whether it refuses them.
         read_only_outlives_rollback: Whether what a transaction changes of that stays.
     """
@@ -31,6 +34,7 @@ class Backend:
     read_only: str
     read_only_outlives_rollback = False
     read_write: str
+    read_only_inside: str
     is_read_only: str
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:
@@ -61,6 +65,7 @@ class PostgreSQL(Backend):
 
     read_only = "SET default_transaction_read_only = on"
     read_write = "SET default_transaction_read_only = off"
+    read_only_inside = "SET LOCAL transaction_read_only = on"
     is_read_only = "SELECT current_setting('default_transaction_read_only')::bool"
     _READ_ONLY_SQL_TRANSACTION = "25006"
 
@@ -115,6 +120,7 @@ class SQLite(Backend):
 
     read_only = "PRAGMA query_only = 1"
     read_write = "PRAGMA query_only = 0"
+    read_only_inside = read_only
     is_read_only = "PRAGMA query_only"
     read_only_outlives_rollback = True
     _SQLITE_READONLY = 8
@@ -133,6 +139,11 @@ class SQLite(Backend):
     def refused_write(self, error: DBAPIError) -> bool:
         code = getattr(error.orig, "sqlite_errorcode", 0)
         return code & 0xFF == self._SQLITE_READONLY
+
+    def settle(self, connection: Connection) -> bool:
+        # Ours returns from a cancelled call when its thread is idle, the cursor closed.
+        driver: Any = connection.connection.driver_connection
+        return isinstance(driver, _sqlite.Connection) and driver.stopped is None
 
     def interrupt(self, connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection

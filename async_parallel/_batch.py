@@ -7,7 +7,7 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from .errors import GatherTimeoutError, QueryTimeoutError
+from .errors import GatherTimeoutError, QueryTimeoutError, QueueFullError
 from .instrumentation import GatherReport
 
 if TYPE_CHECKING:
@@ -62,11 +62,15 @@ class Batch:
         Raises:
             QueueFullError: Too many wait already.
         """
-        lanes.admit(len(jobs))
         self.jobs = jobs
+        self.submitted_at = self.last_turn = perf_counter()
+        try:
+            lanes.admit(len(jobs))
+        except QueueFullError as error:
+            self.error = error
+            raise
         self._waiting.extend(jobs)
         self._lanes = lanes
-        self.submitted_at = self.last_turn = perf_counter()
         lanes.enqueue(self)
 
     @property
@@ -135,7 +139,7 @@ class Batch:
 
     def expire(self, job: Job, timeout: float) -> None:
         """End ``job`` alone, whose own time is up."""
-        if job.finished_at is not None or job.cancelled:
+        if job.finished_at is not None or job.cancelled or self.error is not None:
             return
         state = "waiting" if job.lane is None else job.lane.doing
         job.expired = QueryTimeoutError(job.query.label, timeout, state)
@@ -192,6 +196,9 @@ class Batch:
         committed = ", ".join(job.label for job in self.jobs if job.committed)
         if committed:
             error.add_note(f"async_parallel: committed all the same: {committed}")
+        for job in self.jobs:
+            if job.doubtful and job.error is not error:
+                tell_of_doubt(job.label, error)
 
     def _drop(self, count: int) -> None:
         if self._lanes is not None:
@@ -200,3 +207,11 @@ class Batch:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done() and self.settled:
             self._waiter.set_result(None)
+
+
+def tell_of_doubt(label: str, error: BaseException) -> None:
+    """Say in a note that nobody knows whether a query was committed."""
+    error.add_note(
+        f"async_parallel: query {label} was cut off during COMMIT, so whether it was"
+        " committed is not known; look before it is repeated"
+    )

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ._engine import check_url
 from ._gather import QueryGatherer
+from ._holding import listen_to_sessions
 from ._runner import LANE_TIMEOUT, MAX_CONNECTIONS, MAX_WAITING
 from ._sources import check_positive, isa
 from .errors import (
@@ -60,6 +61,8 @@ def set_defaults(config: Any) -> None:
             f"{_PREFIX}HOLD_AND_WAIT must be 'ignore', 'warn' or 'error', and it is"
             f" {action!r}. Leave it out to be warned in debug mode."
         )
+    if action in {"warn", "error"} or (action is None and config.get("DEBUG")):
+        listen_to_sessions()  # the first gather comes after what it would miss
     for name, given in _configured(config).items():
         url, _ = _split(given)
         if not isinstance(url, AsyncEngine):

@@ -7,10 +7,11 @@ import contextlib
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.util import await_only
 
 from ._libpq import shown
-from ._pool import LanePool, is_changed
+from ._pool import LanePool, is_changed, is_torn
 from ._recovery import Reachability, is_temporary
 from ._waiting import until_done
 
@@ -26,6 +27,8 @@ _WAS_READ_ONLY = "async_parallel.was_read_only"
 _SPOILED = "async_parallel.spoiled"
 _CLOSING = "_terminate_graceful_close"
 _CLOSING_TIMEOUT = 3.0  # SQLAlchemy's own is 2 s
+_STOPS = "async_parallel.stops"
+_MOST_STOPS = 50
 _FIRST_HELD_AT = "async_parallel.first_held_at"
 
 
@@ -81,10 +84,6 @@ class Connections:
             connection = self._take()
         except Exception as error:  # noqa: BLE001 - raised there, if it is to stay
             connection = self._reconnect(error)
-        if self._max_age is not None:
-            while self._is_old(connection, self._max_age):
-                self.disconnect(connection)
-                connection = self._take()
         if not self._reachability.is_well:
             self._reachability.connected()
         return connection
@@ -112,6 +111,8 @@ class Connections:
             ours = self._owned or gone
             if not ours and not self._was_read_only(connection):
                 self._set(connection, self._backend.read_write)
+        except (SQLAlchemyError, OSError):  # lost, when all was done
+            connection.invalidate()
         except BaseException:
             connection.invalidate()
             raise
@@ -155,13 +156,18 @@ class Connections:
         if not connection.closed and not connection.invalidated:
             self._backend.interrupt(connection)
 
-    def settle(self, connection: Connection) -> None:
+    def settle(self, connection: Connection, *, reads: bool) -> None:
         """Wait until a statement that was cancelled has ended on the server.
 
-        Where the server does not say so in time, the connection is closed.
+        Where the server does not say so in time, where the statement may have left
+        something behind, such as a ``SET``, and after many of them, of which each may
+        have left a prepared statement, the connection is closed.
         """
-        gone = connection.closed or connection.invalidated
-        if not gone and not self._backend.settle(connection):
+        if connection.closed or connection.invalidated or is_torn(connection):
+            return
+        stops = connection.info[_STOPS] = connection.info.get(_STOPS, 0) + 1
+        whole = reads and stops < _MOST_STOPS and self._backend.settle(connection)
+        if not whole:
             connection.invalidate()
 
     def terminate(self, connection: Connection) -> None:
@@ -170,6 +176,14 @@ class Connections:
             self._backend.terminate(connection)
 
     def _take(self) -> Connection:
+        connection = self._take_any()
+        if self._max_age is not None:
+            while self._is_old(connection, self._max_age):
+                self.disconnect(connection)
+                connection = self._take_any()
+        return connection
+
+    def _take_any(self) -> Connection:
         engine = self.engine.sync_engine
         if isinstance(engine.pool, LanePool):
             return engine.pool.lend(engine)

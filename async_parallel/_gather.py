@@ -282,8 +282,7 @@ class QueryGatherer:
         if not self._closed:
             self._closed = True
             if self._home.loop is not None:
-                closed = GathererClosedError(repr(self))
-                closing = self._home.carry(self._runner.close, grace, closed)
+                closing = self._home.carry(self._runner.close, grace, repr(self))
                 self._closing = asyncio.ensure_future(closing)
         if self._closing is not None:
             await wait_for_end(self._closing)

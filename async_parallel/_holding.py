@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import sqlalchemy as sa
 from sqlalchemy import event, orm
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -62,9 +63,7 @@ class HoldingCheck:
         if self._holders is not None:
             event.listen(pool, "checkout", self._checked_out)
             event.listen(pool, "checkin", self._checked_in)
-        for name, note in _NOTES.items():
-            if not event.contains(orm.Session, name, note):
-                event.listen(orm.Session, name, note)
+        listen_to_sessions()
 
     def look(self) -> None:
         """Warn, or refuse to gather.
@@ -120,24 +119,36 @@ class HoldingCheck:
         warnings.warn(f"{message}.", HoldAndWaitWarning, stacklevel=_callers_level())
 
 
+def listen_to_sessions() -> None:
+    """Have sessions note what they change, from now on."""
+    for name, note in _NOTES.items():
+        if not event.contains(orm.Session, name, note):
+            event.listen(orm.Session, name, note)
+
+
 def _note_flush(session: orm.Session, _context: object) -> None:
-    _note(session, map(type, [*session.new, *session.dirty, *session.deleted]))
+    changed = map(type, [*session.new, *session.dirty, *session.deleted])
+    _note(session, _databases(session, changed))
 
 
-def _note_statement(state: orm.ORMExecuteState) -> None:
+def note_statement(state: orm.ORMExecuteState) -> None:
+    """Remember that a session writes."""
     if state.is_insert or state.is_update or state.is_delete:
         mapper = state.bind_mapper
-        _note(state.session, [] if mapper is None else [mapper.class_])
+        if mapper is not None:
+            _note(state.session, _databases(state.session, [mapper.class_]))
+        elif isinstance(state.statement, sa.ClauseElement):
+            bind = state.session.get_bind(clause=state.statement)
+            _note(state.session, {_database(bind.engine.url)})
 
 
-def _note(session: orm.Session, classes: Iterable[type]) -> None:
-    """Remember what a transaction has changed, as long as it lasts."""
+def _note(session: orm.Session, databases: set[Database]) -> None:
+    """Remember where a transaction has changed something, as long as it lasts."""
     transaction = session.get_transaction()
     if transaction is None:  # its first statement is about to begin it
         if not session.autobegin:
             return
         transaction = session.begin()
-    databases = _databases(session, classes)
     known: tuple[Any, set[Database]] | None = session.info.get(_CHANGED)
     if known is not None and known[0]() is transaction:
         databases |= known[1]
@@ -146,7 +157,7 @@ def _note(session: orm.Session, classes: Iterable[type]) -> None:
 
 _NOTES: dict[str, Callable[..., None]] = {
     "after_flush": _note_flush,
-    "do_orm_execute": _note_statement,
+    "do_orm_execute": note_statement,
 }
 
 

@@ -28,6 +28,7 @@ class Job:
         entered: Whether the user's function, or a write, has begun.
         committing: Whether its COMMIT was sent, so that nobody may cancel it any more.
         committed: Whether its changes are in the database for good.
+        doubtful: Whether nobody knows if they are, as its COMMIT was cut off.
         cancelled: Whether it was told to end.
         expired: What it raises in place of that, where its own time was up.
     """
@@ -38,6 +39,7 @@ class Job:
         "committed",
         "committing",
         "context",
+        "doubtful",
         "entered",
         "error",
         "expired",
@@ -61,7 +63,7 @@ class Job:
         self.plain = batch.read_only and query.kind is Kind.STATEMENT
         self.value: Any = None
         self.error: BaseException | None = None
-        self.entered = self.committing = self.committed = False
+        self.entered = self.committing = self.committed = self.doubtful = False
         self.cancelled = False
         self.expired: QueryTimeoutError | None = None
         self.lane: Lane | None = None

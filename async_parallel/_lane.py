@@ -19,6 +19,7 @@ from ._sources import Kind, check_returned
 from ._waiting import contained
 
 if TYPE_CHECKING:
+    from sqlalchemy import orm
     from sqlalchemy.engine import Connection
 
     from ._job import Job
@@ -129,11 +130,9 @@ class Lane:
     def _translate(self, error: BaseException) -> BaseException:
         """Have a cancelled statement fail in a way that costs no connection."""
         cancelled = self._in_statement and self.job is not None and self.job.cancelled
-        return (
-            _Stopped()
-            if cancelled and isinstance(error, asyncio.CancelledError)
-            else error
-        )
+        if cancelled and isinstance(error, asyncio.CancelledError):
+            return _Stopped()
+        return error
 
     @property
     def doing(self) -> str:
@@ -149,10 +148,7 @@ class Lane:
 
         So a query never waits for a second connection while it holds one.
         """
-        in_transaction = self.job is not None and not self.job.plain
-        return NestedSessions(
-            self._sessions, self._connect(), savepoints=in_transaction
-        )
+        return NestedSessions(self._sessions, self._connect(), self.job)
 
     def _run(self, job: Job | None) -> None:
         try:
@@ -221,20 +217,28 @@ class Lane:
             job.plain = False
             return self._sessions.transaction(connection, job, self._call)
         try:
-            self._in_statement = True
-            result = session.execute(job.query.source)
-            if not has_rows(result):  # SET, PRAGMA, LISTEN: not for the next query
-                self._sessions.spoil(connection)
-            value = job.query.fetch(result)
+            value = self._ask(job, session, connection)
             guard(session, job.query)
-            return value  # noqa: TRY300 - an else would be further from it
-        except _Stopped:
-            self._in_statement = False
-            self._sessions.settle(connection)
-            raise asyncio.CancelledError from None
+            return value
+        finally:
+            session.close()
+
+    def _ask(self, job: Job, session: orm.Session, connection: Connection) -> Any:
+        """The result of a statement; where it is cancelled, the server ends it."""
+        # A listener of the application's would see that, and might begin anew.
+        self._in_statement = not self._sessions.is_listened(session)
+        try:
+            result = session.execute(job.query.source)
+            if job.plain and not has_rows(result):
+                self._sessions.spoil(connection)  # SET, PRAGMA: not for the next query
+            return job.query.fetch(result)
+        except Exception:
+            if not job.cancelled:
+                raise
         finally:
             self._in_statement = False
-            session.close()
+        self._sessions.settle(connection, reads=job.query.selects)
+        raise asyncio.CancelledError
 
     def _call(self, job: Job, session: Any) -> Any:
         """Run ``job`` with a session that is in a transaction."""
@@ -248,7 +252,7 @@ class Lane:
     def _result(self, job: Job, session: Any) -> Any:
         query = job.query
         if query.kind is Kind.STATEMENT:
-            return query.fetch(session.execute(query.source))
+            return self._ask(job, session, self._connect())
         if query.kind is not Kind.ASYNC_FUNCTION:
             value = query.source(session)
         else:

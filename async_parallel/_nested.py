@@ -26,12 +26,13 @@ class NestedSessions(Sessions):
     outermost = False
 
     def __init__(
-        self, outer: Sessions, connection: Connection, *, savepoints: bool
+        self, outer: Sessions, connection: Connection, job: Job | None
     ) -> None:
         self.__dict__.update(outer.__dict__)
         self._connection = connection
-        self._savepoints = savepoints
-        self._mode = "create_savepoint" if savepoints else "rollback_only"
+        self._savepoints = job is not None and not job.plain
+        self._writes = job is not None and not job.batch.read_only
+        self._mode = "create_savepoint" if self._savepoints else "rollback_only"
 
     def connect(self) -> Connection:
         return self._connection
@@ -62,9 +63,19 @@ class NestedSessions(Sessions):
 
     @contextlib.contextmanager
     def begin(
-        self,
-        connection: Connection,  # noqa: ARG002 - the outer query's, in a transaction
-        *,
-        read_only: bool,  # noqa: ARG002 - so is the transaction
+        self, connection: Connection, *, read_only: bool
     ) -> Generator[dict[str, Any]]:
-        yield {"join_transaction_mode": self._mode}
+        """Leave the transaction to the outer query; where that writes, refuse to."""
+        options = {"join_transaction_mode": self._mode}
+        if not (read_only and self._writes):
+            yield options
+            return
+        savepoint = connection.begin_nested()
+        connection.exec_driver_sql(self._backend.read_only_inside)
+        try:
+            yield options
+        finally:
+            if not (connection.invalidated or connection.closed):
+                savepoint.rollback()
+                if self._backend.read_only_outlives_rollback:
+                    connection.exec_driver_sql(self._backend.read_write)

@@ -35,7 +35,8 @@ def answer_overload(app: Any) -> None:
             response.headers.setdefault("Retry-After", str(error.retry_after))
         return response
 
-    app.register_error_handler(OverloadError, answer)
+    if OverloadError not in app.error_handler_spec[None][None]:
+        app.register_error_handler(OverloadError, answer)
 
 
 def _own_handler(app: Any) -> Callable[..., Any] | None:

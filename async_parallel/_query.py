@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SELECTS = re.compile(r"\s*(select|with|values|table)\b", re.IGNORECASE)
+
 
 class Query(Generic[T]):
     """One unit of reading, with the shape of its result.
@@ -36,7 +39,8 @@ class Query(Generic[T]):
             name, or the beginning of the statement.
         timeout: Seconds from the call of the gather until the result must be there,
             waiting for a connection included; then this query alone fails, with a
-            ``QueryTimeoutError``. Default: no limit but the gather's.
+            ``QueryTimeoutError``. A function that catches its cancel decides itself.
+            Default: no limit but the gather's.
 
     Raises:
         QueryTypeError: ``source`` is none of these; the message says what to write.
@@ -83,6 +87,13 @@ class Query(Generic[T]):
         A function may do anything.
         """
         return self.kind in {Kind.STATEMENT, Kind.LEGACY}
+
+    @property
+    def selects(self) -> bool:
+        """Whether the statement looks as if it read, and so leaves nothing behind."""
+        if isinstance(self.source, sa.TextClause):
+            return _SELECTS.match(self.source.text) is not None
+        return bool(getattr(self.source, "is_select", False))
 
     def labelled(self, label: str | None) -> Query[T]:
         """The same query with this label, unless it has one of its own."""

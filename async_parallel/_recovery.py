@@ -17,6 +17,7 @@ MOST_TRIES = 3
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK_DETECTED = "40001", "40P01"
+_TRANSACTION_TIMEOUT = "25P04"  # the server's own limit, which would pass again
 _CONNECTION_EXCEPTION = "08"  # a class
 _TEMPORARY = {
     "53300",  # too many connections
@@ -43,7 +44,7 @@ def pause_before_repeat(error: sa_exc.StatementError, tries: int) -> float | Non
         error: What the read failed with.
         tries: How often it has run.
     """
-    if tries >= MOST_TRIES:
+    if tries >= MOST_TRIES or _sqlstate(error) == _TRANSACTION_TIMEOUT:
         return None
     if is_loss(error) or _is_stale_plan(error):
         return 0.0

@@ -97,7 +97,8 @@ class RemoteCall(Generic[T]):
                 cancelled = cancelled or error
                 self.cancel()
         if cancelled is not None:
-            self.outcome.exception()
+            for note in getattr(self.outcome.exception(), "__notes__", ()):
+                cancelled.add_note(note)  # such as what was committed
             raise cancelled
         return self.outcome.result()
 

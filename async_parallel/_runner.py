@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ._lanes import Lanes
+from .errors import GathererClosedError
 
 if TYPE_CHECKING:
     from ._batch import Batch
@@ -86,12 +87,12 @@ class Runner:
         self._open()
         await self._sessions.probe()
 
-    async def close(self, grace: float, closed: BaseException) -> None:
+    async def close(self, grace: float, owner: str) -> None:
         """Wait ``grace`` seconds for what runs, abort the rest, disconnect."""
         drained = asyncio.ensure_future(self._open().drain())
         await asyncio.wait([drained], timeout=grace)
         for batch in list(self._batches):
-            batch.abort(closed)
+            batch.abort(GathererClosedError(owner))  # each caller adds notes to its own
         await drained
         await self._sessions.close()
 

@@ -11,9 +11,11 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.util import await_only
 
+from ._batch import tell_of_doubt
 from ._connections import Connections
 from ._detached import guard
 from ._engine import backend_of, find_engine
+from ._holding import note_statement
 from ._pool import is_torn
 from ._reader import reading
 from ._recovery import is_loss
@@ -136,6 +138,13 @@ class Sessions(Connections):
         with self.begin(connection, read_only=job.batch.read_only) as options:
             return self._in_session(connection, job, call, options)
 
+    def is_listened(self, session: orm.Session) -> bool:
+        """Whether code of the application runs inside a statement, and sees it fail."""
+        if self.engine.sync_engine.dialect.dispatch.handle_error:
+            return True
+        listeners = session.dispatch.do_orm_execute
+        return bool(listeners) and any(fn is not note_statement for fn in listeners)
+
     def explain(self, job: Job, error: BaseException) -> BaseException:
         """What the caller gets for ``error``: where it is a refused write, says so."""
         if (
@@ -160,6 +169,9 @@ class Sessions(Connections):
             facade = self._open_async(connection, **options)
         session = facade.sync_session if facade else self.open(connection, **options)
         begun = connection.get_transaction()
+        if self.outermost and not job.batch.read_only:
+            # Before the application's own listeners, which may fail when all is over.
+            event.listen(session, "after_commit", job.note_commit, insert=True)
         try:
             value = call(job, facade or session)
             if not job.batch.read_only:
@@ -227,8 +239,7 @@ def commit(connection: Connection, session: orm.Session, job: Job) -> None:
     session.flush()
     if job.cancelled:  # which the function has swallowed
         raise asyncio.CancelledError
-    # Before the application's own listeners, which may fail when all is over.
-    event.listen(session, "after_commit", job.note_commit, insert=True)
+    before, job.committed = job.committed, False  # by the function itself
     job.committing = True
     try:
         session.commit()
@@ -236,12 +247,12 @@ def commit(connection: Connection, session: orm.Session, job: Job) -> None:
         lost = isinstance(error, sa_exc.StatementError) and is_loss(error)
         cut_off = lost or isinstance(error, asyncio.CancelledError)
         if cut_off and not job.committed:
-            error.add_note(
-                f"async_parallel: query {job.label} was cut off during COMMIT, so"
-                " whether it was committed is not known; look before it is repeated"
-            )
+            job.doubtful = True
+            tell_of_doubt(job.label, error)
         job.committing = job.committed
         raise
+    finally:
+        job.committed = job.committed or before
 
 
 def _has_changes(session: orm.Session) -> bool:

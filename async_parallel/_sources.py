@@ -164,7 +164,8 @@ def check_positive(**limits: float | None) -> None:
         ValueError: One of ``limits`` is neither ``None`` nor greater than 0.
     """
     for name, value in limits.items():
-        if value is not None and not (isa(value, (int, float)) and value > 0):
+        number = isa(value, (int, float)) and not isa(value, bool)
+        if value is not None and not (number and value > 0):
             raise ValueError(
                 f"{name} must be a number greater than 0, and it is {value!r}."
                 f" Leave {name} out to get its default."

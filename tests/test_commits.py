@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import create_engine, event, exc, text
 
-from async_parallel.errors import GatherTimeoutError
+from async_parallel import scalar
+from async_parallel.errors import (
+    GathererClosedError,
+    GatherTimeoutError,
+    ReadOnlyError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
@@ -264,3 +269,83 @@ async def test_an_error_of_the_application_after_the_commit_says_so(
     error = results["insert"]
     assert "async_parallel: query 'insert' was committed" in error.__notes__
     assert writes.made == 1
+
+
+async def test_a_doubt_is_told_whatever_else_ends_the_gather(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """The caller gets the timeout, and with it that a COMMIT was cut off."""
+    writes.hold()
+    gather = postgres_gatherer.gather({"insert": INSERT}, read_only=False, timeout=0.2)
+    task = asyncio.create_task(gather)
+    await writes.committing()
+    await asyncio.sleep(0.3)  # past the timeout, which the COMMIT outlasts
+    writes.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {WAITS}")
+    with pytest.raises(GatherTimeoutError) as caught:
+        await task
+    assert ["not known" in note for note in caught.value.__notes__] == [True]
+    writes.release()
+
+
+async def test_a_function_that_commits_by_itself_is_told_of(
+    writes: Writes, postgres_gatherer: QueryGatherer
+) -> None:
+    """What it fails with afterwards says that something was committed."""
+
+    async def insert(session: AsyncSession) -> None:
+        await session.execute(INSERT)
+        await session.commit()
+        raise LookupError("of the application")
+
+    with pytest.raises(LookupError) as caught:
+        await postgres_gatherer.gather({"insert": insert}, read_only=False)
+    assert "async_parallel: query 'insert' was committed" in caught.value.__notes__
+    assert writes.made == 1
+
+
+async def test_each_gather_that_is_closed_is_told_of_its_own_commits(
+    writes: Writes, postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Not of those of others that end at the same time."""
+    gatherer = make_gatherer(postgres)
+
+    async def forever(_session: AsyncSession) -> None:
+        await asyncio.Event().wait()
+
+    tasks = [
+        asyncio.create_task(
+            gatherer.gather({label: INSERT, "forever": forever}, read_only=False)
+        )
+        for label in ("first", "second")
+    ]
+    while await asyncio.to_thread(lambda: writes.made) < 2:
+        pass
+    await gatherer.aclose(grace=0)
+    notes = []
+    for task in tasks:
+        with pytest.raises(GathererClosedError) as caught:
+            await task
+        notes += caught.value.__notes__
+    assert notes == [
+        "async_parallel: committed all the same: 'first'",
+        "async_parallel: committed all the same: 'second'",
+    ]
+
+
+async def test_a_read_only_gather_inside_a_write_refuses_to_write(
+    gatherer: QueryGatherer,
+) -> None:
+    """It would be rolled back with its savepoint, after it was said to be made."""
+    rename = text("UPDATE users SET name = name WHERE id = 1")
+
+    async def outer(session: AsyncSession) -> Any:
+        (refused, name) = await gatherer.gather(
+            rename, scalar(text("SELECT 1")), return_exceptions=True
+        )
+        await session.execute(rename)  # which may still
+        await gatherer.gather(rename, read_only=False)
+        return refused, name
+
+    ((refused, one),) = await gatherer.gather(outer, read_only=False)
+    assert isinstance(refused, ReadOnlyError)
+    assert one == 1

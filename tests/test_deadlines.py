@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from shop import User
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.orm import Session as SyncSession
 
 from async_parallel import Query, QueryGatherer, rows, scalar, scalars
 from async_parallel.errors import GatherTimeoutError, QueryTimeoutError
@@ -219,3 +221,105 @@ async def test_a_function_that_is_stopped_sees_a_cancel(
         await gatherer.gather(Query(endless, timeout=0.05))
     assert seen == [asyncio.CancelledError]
     assert await gatherer.gather(IDS) == ([1],)
+
+
+async def test_a_setting_that_was_stopped_does_not_stay(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """The server may have done it before it was told to stop."""
+    gatherer = make_gatherer(postgres, max_connections=1)
+    (before,) = await gatherer.gather(PID)
+    setting = text("SET search_path TO nowhere")
+    task = asyncio.create_task(gatherer.gather(setting))
+    for _ in range(3):  # until it is on the wire
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    (path,) = await gatherer.gather(scalar(text("SHOW search_path")))
+    assert "nowhere" not in path
+    assert await gatherer.gather(PID) != (before,)
+
+
+async def test_a_connection_is_closed_after_many_stops(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer], monkeypatch: Any
+) -> None:
+    """Each may have left a prepared statement behind."""
+    from async_parallel import _connections
+
+    monkeypatch.setattr(_connections, "_MOST_STOPS", 2)
+    gatherer = make_gatherer(postgres, max_connections=1)
+    (before,) = await gatherer.gather(PID)
+    await stop_by_query_timeout(gatherer)
+    assert await gatherer.gather(PID) == (before,)
+    await stop_by_query_timeout(gatherer)
+    assert await gatherer.gather(PID) != (before,)
+
+
+async def test_a_timeout_in_a_gather_that_is_over_does_nothing(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer], caplog: Any
+) -> None:
+    """While the gather's own timeout still waits for a query to end."""
+    gatherer = make_gatherer(sqlite, max_connections=1)
+    go_on = asyncio.Event()
+
+    async def insist(_session: AsyncSession) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await go_on.wait()
+
+    late: Query[Any] = Query(IDS, timeout=0.1)
+    task = asyncio.create_task(
+        gatherer.gather(insist, late, max_concurrency=1, timeout=0.02)
+    )
+    await asyncio.sleep(0.2)  # past both
+    go_on.set()
+    with pytest.raises(GatherTimeoutError):
+        await task
+    assert caplog.records == []
+
+
+async def test_an_applications_listener_sees_a_cancel_and_not_an_error(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """So it cannot take it for something that a second try would answer."""
+    seen: list[type[BaseException]] = []
+
+    class Listened(SyncSession):
+        pass
+
+    @event.listens_for(Listened, "do_orm_execute")
+    def run(state: Any) -> Any:
+        try:
+            return state.invoke_statement()
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+
+    maker = async_sessionmaker(sync_session_class=Listened)
+    gatherer = make_gatherer(postgres, sessionmaker=maker)
+    await stop_by_query_timeout(gatherer)
+    assert seen == [asyncio.CancelledError]
+
+
+async def test_a_timeout_inside_a_query_ends_that_query_alone(
+    gatherer: QueryGatherer, database: str
+) -> None:
+    """The outer query's transaction goes on."""
+    endless = (
+        ENDLESS
+        if database.startswith("postgresql")
+        else text(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+            " SELECT max(i) FROM n"
+        )
+    )
+
+    async def outer(session: AsyncSession) -> Any:
+        error, ids = await gatherer.gather(
+            Query(endless, timeout=0.05), IDS, return_exceptions=True
+        )
+        assert isinstance(error, QueryTimeoutError)
+        return ids, (await session.scalars(IDS)).all()
+
+    assert await gatherer.gather(outer) == (([1], [1]),)

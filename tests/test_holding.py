@@ -11,7 +11,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as Lite
 from shop import Base, User
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, insert, inspect, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel
@@ -169,6 +169,9 @@ CHANGES: dict[str, Callable[[Session], object]] = {
     "inserted at once": lambda session: session.execute(
         insert(User).values(id=99, name="new")
     ),
+    "inserted into the table": lambda session: session.execute(
+        insert(inspect(User).local_table).values(id=99, name="new")
+    ),
     "updated at once": lambda session: session.execute(update(User).values(name="x")),
     "deleted at once": lambda session: session.execute(
         delete(User).where(User.id == 99)
@@ -184,7 +187,6 @@ def test_uncommitted_changes_are_told_of(
     """The queries would not see them; after a rollback there are none."""
     db = make_db(ASYNC_PARALLEL_HOLD_AND_WAIT=action)
     with db.app.app_context():
-        run_in_parallel([QUERY])
         CHANGES[change](db.session)
         with objection(action):
             run_in_parallel([QUERY])

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from async_parallel import AsyncParallel
 from async_parallel._routing import _never_blocks
 from async_parallel.errors import LaneTimeoutError, OverloadError, QueueFullError
+from async_parallel.instrumentation import record_gathers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,10 +121,13 @@ async def test_a_refused_gather_runs_nothing(
     ran: list[str] = []
     held = Held(gatherer, 1, more=1)
     await held.begun()
-    with pytest.raises(QueueFullError):
+    with record_gathers() as gathers, pytest.raises(QueueFullError) as caught:
         await gatherer.gather([lambda _: ran.append("ran")] * 3)
     await held.end()
     assert ran == []
+    (report,) = gathers
+    assert [query.outcome for query in report.queries] == ["not started"] * 3
+    assert report.raised is caught.value
 
 
 def make_app(error: OverloadError) -> Flask:
@@ -168,6 +172,22 @@ def test_an_applications_own_handler_goes_first(cls: type[Exception]) -> None:
 
     answer = app.test_client().get("/")
     assert (answer.status_code, answer.text) == (418, "own")
+
+
+def test_a_handler_that_was_there_before_stays() -> None:
+    """The extension may come after the application's own handlers."""
+    app = Flask(__name__)
+
+    @app.errorhandler(OverloadError)
+    def handle(_: Exception) -> tuple[str, int]:
+        return "own", 418
+
+    @app.get("/")
+    def index() -> str:
+        raise QueueFullError(9, 1, 1, 9)
+
+    AsyncParallel(app)
+    assert app.test_client().get("/").text == "own"
 
 
 @pytest.mark.parametrize("key", [503, HTTPException, Exception])

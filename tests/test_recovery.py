@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from shop import User
 from sqlalchemy import create_engine, exc, select, text
@@ -223,6 +224,28 @@ async def test_a_connection_is_replaced_when_it_is_old(
     assert await gatherer.gather(PID) == ([later],)
     now += 61
     assert await gatherer.gather(PID) != ([later],)
+
+
+async def test_an_old_connection_is_replaced_when_the_database_is_back(
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its age does not shorten the wait for a database that restarts."""
+    gatherer = make_gatherer(postgres, max_connections=1, max_age=0.01)
+    await gatherer.gather(PID)
+    await asyncio.sleep(0.02)
+    refusals = iter([ConnectionRefusedError(), ConnectionRefusedError()])
+    connect = asyncpg.connect
+
+    async def refuse(*args: Any, **options: Any) -> Any:
+        for error in refusals:
+            raise error
+        return await connect(*args, **options)
+
+    monkeypatch.setattr(asyncpg, "connect", refuse)
+    assert await gatherer.gather(PID)
+    assert list(refusals) == []
 
 
 def test_the_first_connection_is_not_waited_for() -> None:
