@@ -11,7 +11,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as Lite
 from shop import Base, User
-from sqlalchemy import delete, insert, inspect, select, text, update
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel
@@ -170,7 +170,7 @@ CHANGES: dict[str, Callable[[Session], object]] = {
         insert(User).values(id=99, name="new")
     ),
     "inserted into the table": lambda session: session.execute(
-        insert(inspect(User).local_table).values(id=99, name="new")
+        insert(Base.metadata.tables["users"]).values(id=99, name="new")
     ),
     "updated at once": lambda session: session.execute(update(User).values(name="x")),
     "deleted at once": lambda session: session.execute(
