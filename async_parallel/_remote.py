@@ -116,9 +116,11 @@ class RemoteCall(Generic[T]):
             self._task.cancel()
 
     def _settle(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled():
-            self.outcome.set_exception(asyncio.CancelledError())
-        elif (error := task.exception()) is not None:
+        try:
+            error = task.exception()
+        except asyncio.CancelledError as cancelled:  # with its notes
+            error = cancelled
+        if error is not None:
             self.outcome.set_exception(error)
         else:
             value, exit_ = task.result()

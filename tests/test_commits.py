@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import create_engine, event, exc, text
 
-from async_parallel import scalar
+from async_parallel import QueryGatherer, scalar
 from async_parallel.errors import (
     GathererClosedError,
     GatherTimeoutError,
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
-
-    from async_parallel import QueryGatherer
 
 # A COMMIT that takes as long as somebody holds the lock 5050.
 SLOW_COMMIT = """
@@ -349,3 +348,33 @@ async def test_a_read_only_gather_inside_a_write_refuses_to_write(
     ((refused, one),) = await gatherer.gather(outer, read_only=False)
     assert isinstance(refused, ReadOnlyError)
     assert one == 1
+
+
+async def test_a_caller_on_another_loop_is_told_of_commits_too(
+    writes: Writes, postgres: str
+) -> None:
+    """The notes come along with the cancel."""
+    home = asyncio.new_event_loop()
+    thread = threading.Thread(target=home.run_forever)
+    thread.start()
+    gatherer = QueryGatherer(postgres)
+    try:
+        await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(gatherer.open(), home)
+        )
+        writes.hold()
+        gather = gatherer.gather({"insert": INSERT}, read_only=False)
+        task = asyncio.create_task(gather)
+        await writes.committing()
+        task.cancel()
+        await asyncio.sleep(0)
+        writes.release()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        note = "async_parallel: committed all the same: 'insert'"
+        assert caught.value.__notes__ == [note]
+    finally:
+        await gatherer.aclose()
+        home.call_soon_threadsafe(home.stop)
+        thread.join()
+        home.close()

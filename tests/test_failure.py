@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from async_parallel import QueryGatherer, _lane
+from async_parallel import QueryGatherer, _lane, _sqlite
 from async_parallel._sessions import Sessions
 from async_parallel.errors import GatherTimeoutError
 
@@ -511,3 +511,16 @@ def test_shutting_the_loop_down_under_a_gather_is_one_cancel(postgres: str) -> N
     asyncio.run(leave())
     assert tasks[0].cancelled()
     assert asyncio.run(endless.left()) == 0
+
+
+async def test_a_sqlite_connection_that_is_stopped_twice_answers_twice(
+    sqlite: str,
+) -> None:
+    """Its thread ends at the first; the second must not wait for it for ever."""
+    connection = await _sqlite.connect(sqlite.removeprefix("sqlite:///"))
+    first, second = connection.stop(), connection.stop()
+    assert first is not None
+    assert second is not None
+    async with asyncio.timeout(10):
+        await first
+        await second

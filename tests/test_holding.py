@@ -11,10 +11,10 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as Lite
 from shop import Base, User
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, event, insert, orm, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from async_parallel import AsyncParallel, gather_queries, run_in_parallel
+from async_parallel import AsyncParallel, _holding, gather_queries, run_in_parallel
 from async_parallel._engine import async_url
 from async_parallel.errors import HoldAndWaitError, HoldAndWaitWarning
 
@@ -239,3 +239,13 @@ def test_debug_mode_warns_by_itself(debug: bool, make_db: Callable[..., Db]) -> 
 
     expected = ["HoldAndWaitWarning"] if debug else []
     assert db.app.test_client().get("/").get_json() == expected
+
+
+def test_sessions_are_listened_to_before_the_first_gather(sqlite: str) -> None:
+    """What a view changed before it would be missed."""
+    for name, note in _holding._NOTES.items():
+        if event.contains(orm.Session, name, note):
+            event.remove(orm.Session, name, note)
+    Db("lite", sqlite, ASYNC_PARALLEL_HOLD_AND_WAIT="warn").close()
+    for name, note in _holding._NOTES.items():
+        assert event.contains(orm.Session, name, note)

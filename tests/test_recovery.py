@@ -12,7 +12,12 @@ from sqlalchemy import create_engine, exc, select, text
 from sqlalchemy.orm import Query as LegacyQuery
 
 from async_parallel import QueryGatherer, _connections, _recovery
-from async_parallel._recovery import MOST_TRIES, Reachability, is_temporary
+from async_parallel._recovery import (
+    MOST_TRIES,
+    Reachability,
+    is_temporary,
+    pause_before_repeat,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -246,6 +251,18 @@ async def test_an_old_connection_is_replaced_when_the_database_is_back(
     monkeypatch.setattr(asyncpg, "connect", refuse)
     assert await gatherer.gather(PID)
     assert list(refusals) == []
+
+
+def test_a_limit_of_the_servers_is_not_met_again() -> None:
+    """``transaction_timeout`` closes the connection, and would do so each time."""
+
+    class Original(Exception):  # noqa: N818
+        sqlstate = "57P01"
+
+    lost = exc.DBAPIError("", {}, Original(), connection_invalidated=True)
+    assert pause_before_repeat(lost, 1) == 0
+    Original.sqlstate = "25P04"
+    assert pause_before_repeat(lost, 1) is None
 
 
 def test_the_first_connection_is_not_waited_for() -> None:
