@@ -95,11 +95,14 @@ class Connections:
             pause = next(pauses, None) if is_temporary(error) else None
             if pause is None:
                 raise error
-            await_only(asyncio.sleep(pause))
+            await_only(self._reachability.wait(pause))
             try:
-                return self._take()
+                connection = self._take()
             except Exception as again:  # noqa: BLE001 - raised above
                 error = again
+            else:
+                self._reachability.connected()
+                return connection
 
     def disconnect(self, connection: Connection) -> None:
         """Give a connection back as it was taken, or close it."""

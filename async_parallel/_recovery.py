@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -28,8 +30,8 @@ _TEMPORARY = {
 
 # Seconds between two tries; with all of them a restart of some seconds is outlasted.
 _FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
-_MOST_CONNECTS = 9
+_LONGEST_PAUSE = 0.25
+_MOST_CONNECTS = 40
 _PATIENCE = 5.0
 
 
@@ -97,11 +99,13 @@ class Reachability:
         self.is_well = False
         self._worked = False
         self._lost_at: float | None = None
+        self._back = asyncio.Event()
 
     def connected(self) -> None:
         """Note that the database answers."""
         self.is_well = self._worked = True
         self._lost_at = None
+        self._back.set()
 
     def pauses(self) -> Iterator[float]:
         """Seconds to wait before each further try of one connection."""
@@ -110,9 +114,16 @@ class Reachability:
             self.is_well = False
             if self._lost_at is None:
                 self._lost_at = now
+                self._back = asyncio.Event()
             if not self._worked or now - self._lost_at > _PATIENCE:
                 return
             yield _jittered(tries)
+
+    async def wait(self, pause: float) -> None:
+        """Wait ``pause`` seconds, or until somebody else has connected."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._back.wait()
 
 
 def is_temporary(error: Exception) -> bool:
