@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from flask import Flask
 from shop import User
@@ -14,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from async_parallel import AsyncParallel
 from async_parallel._routing import _never_blocks
+from async_parallel.asgi import ASGIAdapter
 from async_parallel.errors import LaneTimeoutError, OverloadError, QueueFullError
 from async_parallel.instrumentation import record_gathers
 
@@ -211,3 +213,19 @@ def test_the_answer_needs_no_thread() -> None:
     app = make_app(QueueFullError(9, 1, 1, 9))
     answer = app.error_handler_spec[None][None][OverloadError]
     assert _never_blocks(answer)
+
+
+async def test_under_an_asgi_server_the_answer_is_the_same() -> None:
+    """An async view there, too, answers 503 and when to come back."""
+    app = Flask(__name__)
+    parallel = AsyncParallel(app)
+
+    @app.get("/")
+    async def index() -> str:
+        raise QueueFullError(9, 1, 1, 9)
+
+    transport = httpx.ASGITransport(ASGIAdapter(app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+        answer = await client.get("/")
+    await parallel.aclose()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
