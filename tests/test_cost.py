@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from shop import User
-from sqlalchemy import select
+from sqlalchemy import event, orm, select
 
 import async_parallel
+from async_parallel import _holding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 PACKAGE = str(Path(async_parallel.__file__).parent)
 ENTITIES = select(User).order_by(User.id)
 ROWS = select(User.id, User.name).order_by(User.id)
+
+
+@pytest.fixture(autouse=True)
+def _as_in_production() -> None:
+    """Without what debug mode of an earlier test has sessions note."""
+    for name, note in _holding._NOTES.items():
+        if event.contains(orm.Session, name, note):
+            event.remove(orm.Session, name, note)
 
 
 async def calls_for_each_query(
