@@ -98,7 +98,7 @@ class QueryGatherer:
             max_age=max_age,
             maker=sessionmaker,
         )
-        self.engine = sessions.engine
+        self.engine: AsyncEngine = sessions.engine
         self._holding = HoldingCheck(self.engine, hold_and_wait, callers_sessions)
         self._home = home or HomeLoop(repr(self), portal=False)
         self._runner = Runner(sessions, self._home, lane_timeout, max_waiting)
