@@ -64,13 +64,19 @@ def install(session: nox.Session, *groups: str, sqlalchemy: str = "newest") -> N
 
 
 def run_tests(session: nox.Session, program: str, *arguments: str) -> None:
-    """Run pytest on the installed package instead of the tree around it."""
+    """Run pytest on the installed package instead of the tree around it.
+
+    In two processes, as the tests mostly wait, where each has a PostgreSQL of its own.
+    """
     coverage = ("run",) if program == "coverage" else ()
+    shared = bool(coverage) or "ASYNC_PARALLEL_TEST_DATABASE" in os.environ
+    processes = () if shared else ("-n", "2")
     session.run(
         program,
         *coverage,
         "-m",
         "pytest",
+        *processes,
         *arguments,
         *session.posargs,
         env={"PYTHONSAFEPATH": "1", "PYTHONDEVMODE": ""},

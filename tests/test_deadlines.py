@@ -167,9 +167,10 @@ async def stop_by_cancel(gatherer: QueryGatherer) -> None:
 
 
 async def stop_by_sibling(gatherer: QueryGatherer) -> None:
-    """Stop a gather by a query that fails."""
-    with pytest.raises(DBAPIError):
-        await gatherer.gather(ENDLESS, ENDLESS, text("SELECT 1 FROM nowhere"))
+    """Stop a gather by a query that fails when the others run on the server."""
+    failing = text("SELECT 1 / (pg_sleep(0.05)::text = '?')::int")
+    with pytest.raises(DBAPIError, match="division by zero"):
+        await gatherer.gather(ENDLESS, ENDLESS, failing)
 
 
 @pytest.mark.parametrize(
