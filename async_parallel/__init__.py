@@ -12,12 +12,14 @@ from ._shapes import (
     scalar_one,
     scalars,
 )
+from ._snapshot import Snapshot
 from .flask import AsyncParallel, gather_queries, run_in_parallel
 
 __all__ = [
     "AsyncParallel",
     "Query",
     "QueryGatherer",
+    "Snapshot",
     "first",
     "gather_queries",
     "mappings",

@@ -29,10 +29,12 @@ class Backend:
         read_only_inside: Makes it refuse them up to the end of a savepoint.
         is_read_only: Asks whether it refuses them.
         read_only_outlives_rollback: Whether what a transaction changes of that stays.
+        transactions_are_snapshots: Whether all statements of one see the same state.
     """
 
     read_only: str
     read_only_outlives_rollback = False
+    transactions_are_snapshots = False
     read_write: str
     read_only_inside: str
     is_read_only: str
@@ -123,6 +125,7 @@ class SQLite(Backend):
     read_only_inside = read_only
     is_read_only = "PRAGMA query_only"
     read_only_outlives_rollback = True
+    transactions_are_snapshots = True
     _SQLITE_READONLY = 8
 
     def begin(self, connection: Connection, *, read_only: bool) -> None:

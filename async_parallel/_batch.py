@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._job import Job
+    from ._lane import Lane
     from ._lanes import Lanes
+    from ._shared_snapshot import SharedSnapshot
 
 
 class Batch:
@@ -29,6 +31,9 @@ class Batch:
         max_concurrency: How many of the jobs may run at once; ``None`` for no limit.
         return_exceptions: Whether a failure is a result instead of the end.
         on_finished: Called with each job that has run to its end.
+
+    Attributes:
+        snapshot: What all of them see, if they are to see one state.
     """
 
     def __init__(
@@ -42,12 +47,13 @@ class Batch:
         self.read_only = read_only
         self.jobs: Sequence[Job] = ()
         self.error: BaseException | None = None
+        self.return_exceptions = return_exceptions
+        self.snapshot: SharedSnapshot | None = None
         self.queued = False
         self.turn = 0  # queries taken in this turn
         self.last_turn = 0.0
         self._loop = asyncio.get_running_loop()
         self._limit = max_concurrency
-        self._return_exceptions = return_exceptions
         self._on_finished = on_finished
         self._lanes: Lanes | None = None
         self._waiting: deque[Job] = deque()
@@ -75,10 +81,24 @@ class Batch:
 
     @property
     def ready(self) -> bool:
-        """Whether a job may run now."""
+        """Whether a job may run now, on any lane."""
+        return (
+            bool(self._waiting)
+            and (self._limit is None or self._running < self._limit)
+            and (self.snapshot is None or self.snapshot.open)
+        )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a job may run now, on a lane that sees the gather's snapshot."""
         return bool(self._waiting) and (
             self._limit is None or self._running < self._limit
         )
+
+    @property
+    def spreads(self) -> bool:
+        """Whether a job is left that may run beside those that run."""
+        return bool(self._waiting) and self._limit != 1
 
     @property
     def starving(self) -> bool:
@@ -90,15 +110,28 @@ class Batch:
         """Whether nothing waits, runs or is being cleaned up."""
         return not self._waiting and not self._open
 
-    def take(self) -> Job:
-        """The next job in the order of the arguments; only where ``ready``."""
+    def take(self, lane: Lane) -> Job:
+        """The next job in the order of the arguments, where it may run on ``lane``."""
         job = self._waiting.popleft()
+        job.lane = lane
+        if self.snapshot is not None:
+            self.snapshot.admit(job, lane)
         if self._lanes is not None:
             self._lanes.waiting -= 1
         self._open.add(job)
         self._running += 1
         self.last_turn = job.started_at = perf_counter()
         return job
+
+    def put_back(self, job: Job) -> None:
+        """Have another lane run ``job``, of which nothing has run."""
+        self._open.discard(job)
+        self._running -= 1
+        self._drop(-1)
+        job.lane = job.started_at = None
+        self._waiting.appendleft(job)
+        if self.snapshot is not None:
+            self.snapshot.arrived(job)
 
     def record(self, job: Job) -> None:
         """Note that ``job`` has run; its first failure ends the others."""
@@ -110,6 +143,8 @@ class Batch:
             self._fail(job, job.error)
         if self._on_finished is not None and self.error is None:
             self._on_finished(job)
+        if self.snapshot is not None:
+            self.snapshot.ended(job)
         if self._lanes is not None and self.ready:
             self._lanes.enqueue(self)
 
@@ -180,6 +215,7 @@ class Batch:
             queries=tuple(job.report(self.submitted_at, now) for job in self.jobs),
             elapsed_s=now - self.submitted_at,
             raised=self.error,
+            snapshot=None if self.snapshot is None else self.snapshot.report(),
         )
 
     def _fail(self, job: Job, error: BaseException) -> None:
@@ -189,7 +225,7 @@ class Batch:
                 f" {job.label}"
             )
         is_result = isinstance(error, (Exception, asyncio.CancelledError))
-        if not (self._return_exceptions and is_result):
+        if not (self.return_exceptions and is_result):
             self.abort(error)
 
     def _tell_of_commits(self, error: BaseException) -> None:

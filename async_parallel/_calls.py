@@ -15,6 +15,7 @@ from ._job import Job
 from ._lane import current_job
 from ._query import as_query, refuse_writes
 from ._serving import served_request
+from ._snapshot import Snapshot
 from ._sources import isa
 from .errors import QueryTypeError
 from .instrumentation import recorder
@@ -33,6 +34,7 @@ class GatherOptions(TypedDict, total=False):
     timeout: float | None
     return_exceptions: bool
     read_only: bool
+    snapshot: bool | Snapshot
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class GatherCall:
     timeout: float | None
     return_exceptions: bool
     read_only: bool
+    snapshot: Snapshot | None
     on_finished: Callable[[Job], None] | None
     context: contextvars.Context
     outer: Job | None
@@ -58,6 +61,7 @@ class GatherCall:
         arguments: tuple[Any, ...],
         *,
         read_only: bool,
+        snapshot: bool | Snapshot = False,
         on_finished: Callable[[Job], None] | None = None,
         **limits: Any,
     ) -> GatherCall:
@@ -66,6 +70,7 @@ class GatherCall:
         Raises:
             QueryTypeError: One of them cannot be a query.
             ReadOnlyError: One of them writes, and ``read_only`` is true.
+            ValueError: A snapshot, and ``read_only`` is false.
         """
         given, keys, arrange = _unpack(arguments)
         labels = [None] * len(given) if keys is None else [str(key) for key in keys]
@@ -85,6 +90,7 @@ class GatherCall:
             keys=keys,
             arrange=arrange,
             read_only=read_only,
+            snapshot=_snapshot(snapshot, read_only=read_only) if snapshot else None,
             on_finished=on_finished,
             context=contextvars.copy_context(),
             outer=current_job.get(None),
@@ -108,9 +114,29 @@ class GatherCall:
         ]
         return batch, jobs
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether all of it can run again, as if it had not run before.
+
+        Only where one snapshot is to be for all; else each query is for itself.
+        """
+        return (
+            self.snapshot is not None
+            and self.on_finished is None
+            and all(query.repeatable for query in self.queries)
+        )
+
     def key(self, job: Job) -> Any:
         """How the caller knows a job: by the key of a mapping, or by position."""
         return job.position if self.keys is None else self.keys[job.position]
+
+
+def _snapshot(given: object, *, read_only: bool) -> Snapshot:
+    if given is not True and not isinstance(given, Snapshot):
+        raise TypeError(f"snapshot must be True, False or a Snapshot, not {given!r}")
+    if not read_only:
+        raise ValueError("A snapshot is only for reading: leave out read_only=False.")
+    return Snapshot() if given is True else given
 
 
 def _client() -> Client | None:

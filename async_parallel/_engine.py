@@ -28,7 +28,11 @@ _SYNC_DRIVERS = {
     "sqlite": {"pysqlite"},
 }
 
-_BACKENDS: dict[str, Backend] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
+_BACKENDS: dict[str, Backend] = {
+    "postgresql": PostgreSQL(),
+    "cockroachdb": PostgreSQL(),
+    "sqlite": SQLite(),
+}
 
 
 def backend_of(engine: AsyncEngine) -> Backend:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ._holding import HoldAndWait
     from ._job import Job
+    from ._snapshot import Snapshot
 
 
 class QueryGatherer:
@@ -137,6 +138,7 @@ class QueryGatherer:
         timeout: float | None = None,
         return_exceptions: bool = False,
         read_only: bool = True,
+        snapshot: bool | Snapshot = False,
     ) -> Any:
         """Run ``queries`` at once and wait for all of them.
 
@@ -155,6 +157,9 @@ class QueryGatherer:
             read_only: Refuse writes. With ``False`` each query is a transaction of
                 its own, committed when it succeeds: several are not atomic together,
                 and when one fails, others may have been committed.
+            snapshot: Have all queries see one state of the database, none older than
+                the call: ``True``, or a ``Snapshot`` for its isolation level. Default:
+                each sees what was committed when it began.
 
         Returns:
             A tuple in the order of the arguments; a list for a list; a dict with the
@@ -167,8 +172,10 @@ class QueryGatherer:
             QueryTimeoutError: The ``timeout`` of a single query passed.
             LaneTimeoutError: No connection became free within ``lane_timeout``.
             QueueFullError: ``max_waiting`` queries wait already.
+            SnapshotUnsupportedError: The database has no snapshot for several queries.
+            SnapshotLostError: The connection that held the snapshot was lost.
             GathererClosedError: The gatherer is closed.
-            ValueError: A limit that is not positive.
+            ValueError: A limit that is not positive, or a snapshot to write in.
         """
         call = self._prepare(
             queries,
@@ -176,6 +183,7 @@ class QueryGatherer:
             timeout=timeout,
             return_exceptions=return_exceptions,
             read_only=read_only,
+            snapshot=snapshot,
         )
         if not call.queries:
             return call.arrange([])
@@ -205,6 +213,7 @@ class QueryGatherer:
         timeout: float | None = None,
         return_exceptions: bool = False,
         read_only: bool = True,
+        snapshot: bool | Snapshot = False,
     ) -> AsyncGenerator[tuple[Any, Any]]:
         """Run ``queries`` at once and yield each result as soon as it is there.
 
@@ -218,6 +227,7 @@ class QueryGatherer:
                 results counts.
             return_exceptions: As for ``gather``.
             read_only: As for ``gather``.
+            snapshot: As for ``gather``.
 
         Yields:
             Pairs of label and result, in the order of completion. The label is the
@@ -230,6 +240,8 @@ class QueryGatherer:
             QueryTimeoutError: See ``gather``.
             LaneTimeoutError: See ``gather``.
             QueueFullError: See ``gather``.
+            SnapshotUnsupportedError: See ``gather``.
+            SnapshotLostError: See ``gather``.
             GathererClosedError: See ``gather``.
             ValueError: See ``gather``.
         """
@@ -245,6 +257,7 @@ class QueryGatherer:
             timeout=timeout,
             return_exceptions=return_exceptions,
             read_only=read_only,
+            snapshot=snapshot,
             on_finished=on_finished,
         )
         running = loop.create_task(self._home.carry(self._runner.run, call))

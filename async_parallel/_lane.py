@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.util import await_only
 
 from ._connections import closings_ended
 from ._detached import guard
-from ._nested import NestedSessions
-from ._pool import is_torn
+from ._nested import NestedSessions, SnapshotSessions
+from ._pool import is_gone, is_torn
 from ._query import has_rows
 from ._recovery import is_loss, pause_before_repeat
 from ._sources import Kind, check_returned
 from ._waiting import contained
+from .errors import SnapshotLostError
 
 if TYPE_CHECKING:
     from sqlalchemy import orm
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ._job import Job
     from ._lanes import Lanes
     from ._sessions import Sessions
+    from ._shared_snapshot import SharedSnapshot
 
 current_job: contextvars.ContextVar[Job] = contextvars.ContextVar("current_job")
 """The query that this code is part of, if it is part of one."""
@@ -60,7 +62,9 @@ class Lane:
     def __init__(self, lanes: Lanes, *, number: int) -> None:
         self.number = number
         self.lanes = lanes
-        self._sessions = lanes.sessions
+        self._sessions: Sessions = lanes.sessions
+        self._snapshot: SharedSnapshot | None = None
+        self._recalled = False
         self._connection: Connection | None = None
         self._options: Any = None
         self.inner: Lanes | None = None
@@ -112,6 +116,22 @@ class Lane:
                 _CANCEL_RETRY, self._deliver_cancel, job
             )
 
+    def recall(self, job: Job) -> None:
+        """Have ``job`` put back, for which the lane only connects yet."""
+        if job is self.job and self._connection is None and not job.cancelled:
+            self._recalled = True
+            if self._begun:
+                self.task.cancel()
+
+    def sees(self, snapshot: SharedSnapshot) -> bool:
+        """Whether what runs here sees ``snapshot``."""
+        return self._snapshot is snapshot
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has no connection that works."""
+        return self._connection is None or is_gone(self._connection)
+
     def _terminate(self, job: Job) -> None:
         if job is self.job and self._connection is not None:
             self._sessions.terminate(self._connection)
@@ -153,29 +173,37 @@ class Lane:
     def _run(self, job: Job | None) -> None:
         try:
             while job is not None:
+                following = None
                 try:
-                    self._serve(job)
+                    if not self._serve(job):
+                        return
                     job.batch.record(job)
                     # Before the gather learns of it, so that nothing outlives the call.
-                    if self.lanes.idle or self._sessions.wanted:
+                    if self._snapshot is not None:
+                        following = self._go_on(job, self._snapshot)
+                    if following is None and (self.lanes.idle or self._sessions.wanted):
                         self._disconnect()
                 finally:
                     job.batch.leave(job)
-                if self._sessions.wanted:  # and the pool serves who asks first
-                    await_only(asyncio.sleep(0))
-                job = self.lanes.take(self)
+                if following is None and self._sessions.wanted:
+                    await_only(asyncio.sleep(0))  # the pool serves who asks first
+                job = following or self.lanes.take(self)
         finally:
             try:
                 self._disconnect()
             finally:
                 self.lanes.discard(self)
 
-    def _serve(self, job: Job) -> None:
+    def _serve(self, job: Job) -> bool:
+        """Run ``job``, unless it is put back."""
         self.job, self._begun = job, True
+        is_put_back = False
         try:
             job.value = job.context.run(self._attempt, job)
         except BaseException as error:  # noqa: BLE001 - goes to the caller, all of it
-            job.error = self._sessions.explain(job, error)
+            is_put_back = self._can_put_back(job, error)
+            if not is_put_back:
+                job.error = self._sessions.explain(job, error)
             if job.committed:
                 error.add_note(f"async_parallel: query {job.label} was committed")
             if job.cancelled:
@@ -187,11 +215,32 @@ class Lane:
             if self._last_resort is not None:
                 self._last_resort.cancel()
                 self._last_resort = None
-            # It holds the job in turn, by current_job: a cycle that would keep the
-            # results until the next collection.
-            job.context = _NO_CONTEXT
+            if not is_put_back:
+                # It holds the job in turn, by current_job: a cycle that would keep the
+                # results until the next collection.
+                job.context = _NO_CONTEXT
             while self.task.cancelling():  # the next job was not cancelled
                 self.task.uncancel()
+        if is_put_back:
+            job.batch.put_back(job)
+        return not is_put_back
+
+    def _can_put_back(self, job: Job, error: BaseException) -> bool:
+        """Whether another lane, which sees the snapshot already, may run ``job``."""
+        snapshot = job.batch.snapshot
+        if snapshot is None or snapshot.leader is self or job.cancelled:
+            return False
+        return self._recalled or (
+            self._connection is None and isinstance(error, Exception)
+        )
+
+    def _go_on(self, job: Job, snapshot: SharedSnapshot) -> Job | None:
+        """The next query that sees the same snapshot; without one, leave that."""
+        following = snapshot.following(self, job)
+        if following is None:
+            self._leave()
+        self.lanes.enqueue(job.batch)
+        return following
 
     def _attempt(self, job: Job) -> Any:
         current_job.set(job)
@@ -200,8 +249,12 @@ class Lane:
             if job.cancelled:  # before the lane began, or while it cleaned up
                 raise asyncio.CancelledError
             tries += 1
+            if self._snapshot is not None and self.is_lost:
+                raise SnapshotLostError(job.query.label)
             connection = self._connect()
             try:
+                if job.batch.snapshot is not self._snapshot:
+                    self._enter(job, job.batch.snapshot, connection)
                 return self._execute(job, connection)
             except sa_exc.StatementError as error:
                 if is_loss(error):
@@ -210,6 +263,22 @@ class Lane:
                 if pause is None or not (job.repeatable and self._sessions.outermost):
                     raise
             await_only(asyncio.sleep(pause))
+
+    def _enter(self, job: Job, snapshot: Any, connection: Connection) -> None:
+        """Have ``connection`` see the snapshot of the job's gather."""
+        snapshot.enter(self, job, connection)
+        self._snapshot = snapshot
+        guarded = snapshot.must_outlive(job)
+        self._sessions = SnapshotSessions(self._sessions, snapshot, guarded=guarded)
+        self.lanes.enqueue(job.batch)
+        snapshot.let_join(self)
+
+    def _leave(self) -> None:
+        """End the transaction of the snapshot that the lane sees, if it sees one."""
+        snapshot, self._snapshot = self._snapshot, None
+        sessions, self._sessions = self._sessions, self.lanes.sessions
+        if snapshot is not None and self._connection is not None:
+            cast("SnapshotSessions", sessions).leave(self, self._connection)
 
     def _execute(self, job: Job, connection: Connection) -> Any:
         session = self._sessions.reader(connection) if job.plain else None
@@ -292,6 +361,8 @@ class Lane:
             self._connection.close()
 
     def _disconnect(self) -> None:
+        if self._snapshot is not None:
+            self._leave()
         connection, self._connection = self._connection, None
         if connection is not None:
             self._sessions.disconnect(connection)

@@ -97,6 +97,10 @@ class Lanes:
         self._drop_aborted()
         return not self._queue
 
+    def others_wait(self, batch: Batch) -> bool:
+        """Whether another gather than ``batch`` waits for a lane."""
+        return any(other is not batch and other.ready for other in self._queue)
+
     def admit(self, count: int) -> None:
         """Count ``count`` queries of one gather as waiting, unless they are too many.
 
@@ -126,8 +130,7 @@ class Lanes:
         if not self._queue:
             return None
         batch = self._queue[0]
-        job = batch.take()
-        job.lane = lane
+        job = batch.take(lane)
         batch.turn += 1
         self._taken_at = batch.last_turn
         if not batch.ready:

@@ -1,11 +1,15 @@
-"""Sessions on a connection that a query is already using."""
+"""Sessions on a connection that is in a transaction already."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import exc as sa_exc
+
+from ._pool import is_gone
 from ._sessions import Sessions
+from .errors import SnapshotUnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ._job import Job
+    from ._lane import Lane
+    from ._shared_snapshot import SharedSnapshot
+    from ._snapshot import Snapshot
 
 
 class NestedSessions(Sessions):
@@ -31,8 +38,19 @@ class NestedSessions(Sessions):
         self.__dict__.update(outer.__dict__)
         self._connection = connection
         self._savepoints = job is not None and not job.plain
+        if self._savepoints and self._backend.transactions_are_snapshots:
+            self.in_snapshot = True
         self._writes = job is not None and not job.batch.read_only
         self._mode = "create_savepoint" if self._savepoints else "rollback_only"
+
+    def share_snapshot(self, options: Snapshot) -> None:  # noqa: ARG002
+        """Check that all of the gather sees one state, which it does or does not."""
+        if not self.in_snapshot:
+            raise SnapshotUnsupportedError(
+                self.shown,
+                "it is made inside a query, on whose connection a transaction has begun"
+                " already. Pass snapshot=True to the gather that the query is of",
+            )
 
     def connect(self) -> Connection:
         return self._connection
@@ -79,3 +97,69 @@ class NestedSessions(Sessions):
                 savepoint.rollback()
                 if self._backend.read_only_outlives_rollback:
                     connection.exec_driver_sql(self._backend.read_write)
+
+
+class SnapshotSessions(Sessions):
+    """Sessions for queries of one gather, on a connection that sees its snapshot.
+
+    For SQLAlchemy the connection stays in AUTOCOMMIT: it neither begins nor ends the
+    transaction, which is the lane's.
+
+    Args:
+        outer: As they were before.
+        snapshot: What the connection sees.
+        guarded: Whether a query that fails must leave the transaction as it was.
+    """
+
+    outermost = False
+    in_snapshot = True
+
+    def __init__(
+        self, outer: Sessions, snapshot: SharedSnapshot, *, guarded: bool
+    ) -> None:
+        self.__dict__.update(outer.__dict__)
+        self._snapshot = snapshot
+        self._guarded = guarded
+
+    def open(
+        self,
+        connection: Connection,
+        make: Callable[..., orm.Session] | None = None,
+        **options: Any,
+    ) -> orm.Session:
+        options.setdefault("join_transaction_mode", "create_savepoint")
+        return super().open(connection, make, **options)
+
+    def reader(self, connection: Connection) -> orm.Session | None:
+        return None if self._guarded else super().reader(connection)
+
+    def unusable(self, connection: Connection, options: Any) -> bool:  # noqa: ARG002
+        """Whether it is gone; what was changed about it is seen to when it is left."""
+        return is_gone(connection)
+
+    @contextlib.contextmanager
+    def begin(
+        self,
+        connection: Connection,
+        *,
+        read_only: bool,  # noqa: ARG002
+    ) -> Generator[dict[str, Any]]:
+        """Have each session inside a savepoint, which it may roll back."""
+        if not connection.in_transaction():
+            connection.begin()  # nothing is sent
+        yield {"join_transaction_mode": "create_savepoint"}
+
+    def leave(self, lane: Lane, connection: Connection) -> None:
+        """End the transaction; a connection that will not is closed."""
+        try:
+            with self._snapshot.left_by(lane):
+                if is_gone(connection):
+                    return
+                if connection.in_transaction():
+                    connection.rollback()  # nothing is sent
+                self._snapshot.database.leave(connection)
+        except sa_exc.SQLAlchemyError:  # nothing of it is anybody's result
+            connection.invalidate()
+        except BaseException:
+            connection.invalidate()
+            raise

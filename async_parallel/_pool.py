@@ -159,6 +159,11 @@ def is_torn(connection: Connection) -> bool:
     return not (gone or connection.connection.is_valid)
 
 
+def is_gone(connection: Connection) -> bool:
+    """Whether nothing can run on ``connection`` any more."""
+    return connection.invalidated or connection.closed or is_torn(connection)
+
+
 def is_changed(connection: Connection, options: Any) -> bool:
     """Whether ``connection`` got other options than these, or listeners of its own.
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from sqlalchemy import exc as sa_exc
+
 from ._lanes import Lanes
+from ._recovery import pause_before_repeat
 from .errors import GathererClosedError
 
 if TYPE_CHECKING:
@@ -59,15 +62,37 @@ class Runner:
         return self._lanes is not None
 
     async def run(self, call: GatherCall) -> list[Job]:
-        """Run a gather; the jobs have its results."""
+        """Run a gather; the jobs have its results.
+
+        Of queries that see one snapshot none is run again alone, where its connection
+        was lost: all are, in another one.
+        """
+        begun_at = asyncio.get_running_loop().time()
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await self._try(call, begun_at)
+            except sa_exc.StatementError as error:
+                pause = pause_before_repeat(error, tries) if call.repeatable else None
+                if pause is None:
+                    raise
+            if call.reports is not None:
+                call.reports.pop()
+            await asyncio.sleep(pause)
+
+    async def _try(self, call: GatherCall, begun_at: float) -> list[Job]:
         batch, jobs = call.begin()
-        timers = _arm(call, batch, jobs)
+        timers = _arm(call, batch, jobs, begun_at)
         self._batches.add(batch)
         client = call.client
         if client is not None and client.loop is not asyncio.get_running_loop():
             client = None  # of another server in this process
         try:
-            batch.submit(jobs, self._open().inside(call.outer))
+            lanes = self._open().inside(call.outer)
+            if call.snapshot is not None:
+                batch.snapshot = lanes.sessions.share_snapshot(call.snapshot)
+            batch.submit(jobs, lanes)
             if client is not None:
                 client.watch(batch.abort)
             await batch.wait()
@@ -77,6 +102,8 @@ class Runner:
             self._batches.discard(batch)
             for timer in timers:
                 timer.cancel()
+            if batch.snapshot is not None:
+                batch.snapshot.log()
             if call.reports is not None:
                 call.reports.append(batch.report())
             batch.jobs = ()  # each of them holds the batch
@@ -114,13 +141,15 @@ class Runner:
         return self._lanes
 
 
-def _arm(call: GatherCall, batch: Batch, jobs: list[Job]) -> list[asyncio.TimerHandle]:
-    loop = asyncio.get_running_loop()
+def _arm(
+    call: GatherCall, batch: Batch, jobs: list[Job], begun_at: float
+) -> list[asyncio.TimerHandle]:
+    call_at = asyncio.get_running_loop().call_at
     timers = [
-        loop.call_later(job.query.timeout, batch.expire, job, job.query.timeout)
+        call_at(begun_at + job.query.timeout, batch.expire, job, job.query.timeout)
         for job in jobs
         if job.query.timeout is not None
     ]
     if call.timeout is not None:
-        timers.append(loop.call_later(call.timeout, batch.time_out, call.timeout))
+        timers.append(call_at(begun_at + call.timeout, batch.time_out, call.timeout))
     return timers

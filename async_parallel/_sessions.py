@@ -19,6 +19,8 @@ from ._holding import note_statement
 from ._pool import is_torn
 from ._reader import reading
 from ._recovery import is_loss
+from ._shared_snapshot import SharedSnapshot
+from ._snapshot import snapshot_of
 from ._sources import Kind
 from .errors import ReadOnlyError
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from ._backends import Backend
     from ._job import Job
+    from ._snapshot import Snapshot
 
 
 def open_sessions(
@@ -63,9 +66,11 @@ class Sessions(Connections):
 
     Attributes:
         outermost: Whether a transaction here is no part of another one.
+        in_snapshot: Whether all that is asked here is asked of one state.
     """
 
     outermost = True
+    in_snapshot = False
 
     def __init__(
         self,
@@ -127,6 +132,18 @@ class Sessions(Connections):
             return session
         session.close()
         return None
+
+    def share_snapshot(self, options: Snapshot) -> SharedSnapshot | None:
+        """A snapshot that is yet to be taken, for the lanes of one gather.
+
+        Returns:
+            ``None`` where all that it asks sees one state anyway.
+
+        Raises:
+            SnapshotUnsupportedError: There is none.
+        """
+        name = self.engine.dialect.name
+        return SharedSnapshot(snapshot_of(name, self.engine.url, options))
 
     def transaction(
         self, connection: Connection, job: Job, call: Callable[[Job, Any], Any]

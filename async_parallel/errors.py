@@ -12,6 +12,8 @@ A query that fails keeps its own exception; these are for what stands around it:
     │   ├── LaneTimeoutError: no lane became free in time
     │   └── QueueFullError: too many queries wait already
     ├── HoldAndWaitError (RuntimeError): the caller holds what its gather waits for
+    ├── SnapshotUnsupportedError (InvalidRequestError): there is no snapshot for all
+    ├── SnapshotLostError (InvalidRequestError): who held the snapshot is gone
     ├── GathererClosedError (RuntimeError): a call after aclose()
     ├── HomeLoopError (RuntimeError): the call cannot run where it stands
     ├── PatchedProcessError (RuntimeError): gevent or eventlet is in the way
@@ -51,6 +53,8 @@ __all__ = [
     "QueryTypeError",
     "QueueFullError",
     "ReadOnlyError",
+    "SnapshotLostError",
+    "SnapshotUnsupportedError",
     "UnsupportedDatabaseError",
 ]
 
@@ -218,6 +222,37 @@ class HoldAndWaitError(AsyncParallelError, RuntimeError):
 
 class HoldAndWaitWarning(RuntimeWarning):
     """The same as ``HoldAndWaitError``, where it is to be a warning."""
+
+
+class SnapshotUnsupportedError(AsyncParallelError, sa_exc.InvalidRequestError):
+    """The database cannot show one state to all queries of a gather.
+
+    Attributes:
+        url: The URL of the database, its password hidden.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        super().__init__(
+            f"{url} gives the queries of this gather no common snapshot: {reason}, or"
+            " ask all that must agree in one statement or in one function, or leave"
+            " snapshot out."
+        )
+
+
+class SnapshotLostError(AsyncParallelError, sa_exc.InvalidRequestError):
+    """A query came too late for its gather's snapshot, whose connection was lost.
+
+    Attributes:
+        query: The label of the query.
+    """
+
+    def __init__(self, query: str) -> None:
+        self.query = query
+        super().__init__(
+            f"Query {query!r} did not run: the connection that held the snapshot of its"
+            " gather was lost before. Gather again."
+        )
 
 
 class GathererClosedError(AsyncParallelError, RuntimeError):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ._calls import GatherOptions
     from ._gather import QueryGatherer
+    from ._snapshot import Snapshot
 
 __all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
 
@@ -193,6 +194,7 @@ async def gather_queries(
     timeout: float | None = None,
     return_exceptions: bool = False,
     read_only: bool = True,
+    snapshot: bool | Snapshot = False,
 ) -> Any:
     """Run queries of the current application at once, and wait for all of them.
 
@@ -212,6 +214,9 @@ async def gather_queries(
         read_only: Refuse writes. With ``False`` each query is a transaction of its
             own, committed when it succeeds: several are not atomic together, and when
             one fails, others may have been committed.
+        snapshot: Have all queries see one state of the database, none older than
+            the call: ``True``, or a ``Snapshot`` for its isolation level. Default:
+            each sees what was committed when it began.
 
     Returns:
         A tuple in the order of the arguments; a list for a list; a dict with the same
@@ -227,11 +232,13 @@ async def gather_queries(
         QueueFullError: ``ASYNC_PARALLEL_MAX_WAITING`` queries wait already.
         HoldAndWaitError: The caller holds what the gather needs, and
             ``ASYNC_PARALLEL_HOLD_AND_WAIT`` is ``"error"``.
+        SnapshotUnsupportedError: The database has no snapshot for several queries.
+        SnapshotLostError: The connection that held the snapshot was lost.
         BindNotFoundError: No database of this name is configured.
         ConfigurationError: No database is configured at all.
         ExtensionNotFoundError: There is no current app, or no extension on it.
         UnsupportedDatabaseError: The database's URL cannot be used.
-        ValueError: A limit that is not positive.
+        ValueError: A limit that is not positive, or a snapshot to write in.
     """
     return await _gatherer(bind).gather(
         *queries,
@@ -239,6 +246,7 @@ async def gather_queries(
         timeout=timeout,
         return_exceptions=return_exceptions,
         read_only=read_only,
+        snapshot=snapshot,
     )
 
 
@@ -261,6 +269,7 @@ def run_in_parallel(
     timeout: float | None = None,
     return_exceptions: bool = False,
     read_only: bool = True,
+    snapshot: bool | Snapshot = False,
 ) -> Any:
     """Do what ``gather_queries`` does, in synchronous code: views, commands, jobs.
 
@@ -282,6 +291,7 @@ def run_in_parallel(
         timeout=timeout,
         return_exceptions=return_exceptions,
         read_only=read_only,
+        snapshot=snapshot,
     )
 
 

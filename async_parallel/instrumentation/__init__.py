@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["GatherReport", "Outcome", "QueryReport", "record_gathers"]
+__all__ = ["GatherReport", "Outcome", "QueryReport", "SnapshotReport", "record_gathers"]
 
 Outcome = Literal["returned", "raised", "cancelled", "not started"]
 
@@ -41,6 +41,22 @@ class QueryReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotReport:
+    """The snapshot of one gather, and what it cost.
+
+    Attributes:
+        identifier: Its name in the database, by which connections joined; ``None``
+            where one connection ran all.
+        lanes: How often a lane took or joined it.
+        cost_s: Seconds that the lanes, added up, spent on taking, joining and leaving.
+    """
+
+    identifier: str | None
+    lanes: int
+    cost_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class GatherReport:
     """What one gather did.
 
@@ -48,11 +64,13 @@ class GatherReport:
         queries: One report a query, in the order of the arguments.
         elapsed_s: Seconds from the call until nothing of it was left.
         raised: The exception that ended the gather, or ``None``.
+        snapshot: The one state that its queries saw, or ``None``.
     """
 
     queries: tuple[QueryReport, ...]
     elapsed_s: float
     raised: BaseException | None
+    snapshot: SnapshotReport | None = None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,175 @@
+"""One snapshot of one gather: which lane takes it, which join, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from sqlalchemy.util import await_only
+
+from .instrumentation import SnapshotReport
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sqlalchemy.engine import Connection
+
+    from ._job import Job
+    from ._lane import Lane
+    from ._snapshot import DatabaseSnapshot
+
+_logger = logging.getLogger("async_parallel")
+
+# Seconds that the lane which holds the snapshot waits for others that connect, before
+# it runs their queries itself. They may be waiting for a connection that is not to be
+# had: then each of two gathers could hold what the other one waits for.
+_PATIENCE = 0.5
+
+
+class SharedSnapshot:
+    """The snapshot of one gather, and the lanes that see it.
+
+    The lane that gets the first query *leads*: it takes the snapshot, runs that query,
+    and stays until none of the gather's waits. Others *join* when they get one. So no
+    lane is needed but the first, and none waits for another that may never come.
+
+    Args:
+        database: The snapshot in the database.
+
+    Attributes:
+        database: The same.
+        leader: The lane that takes it; ``None`` while there is none.
+    """
+
+    def __init__(self, database: DatabaseSnapshot) -> None:
+        self.database = database
+        self.leader: Lane | None = None
+        self._identifier: str | None = None
+        self._is_taken = self._is_sealed = False
+        self._lanes = 0
+        self._cost_s = 0.0
+        self._joining: dict[Job, Lane] = {}
+        self._arrival: asyncio.Future[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether a lane that does not see it yet may run a query of the gather."""
+        if self.leader is None:
+            return True
+        return self.database.identifier is not None and not self._is_sealed
+
+    def admit(self, job: Job, lane: Lane) -> None:
+        """Note that ``lane`` got ``job``, and has to take the snapshot or to join."""
+        if self.leader is None:
+            self.leader = lane
+        elif not lane.sees(self):
+            self._joining[job] = lane
+
+    def ended(self, job: Job) -> None:
+        """Note that ``job`` has run; another lane may lead where its could not."""
+        self.arrived(job)
+        if self.leader is job.lane and not self._is_taken:
+            self.leader = None
+
+    def arrived(self, job: Job) -> None:
+        """Note that the lane of ``job`` joined, or will not."""
+        self._joining.pop(job, None)
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def enter(self, lane: Lane, job: Job, connection: Connection) -> None:
+        """Have ``connection`` see it: by taking it, or by joining."""
+        with self._timed():
+            if self.leader is lane:
+                shared = job.batch.spreads and lane.lanes.limit > 1
+                self.database.take(connection, shared=shared)
+                self._is_taken = True
+                self._identifier = self.database.identifier
+            else:
+                self.database.join(connection)
+        self.arrived(job)
+        self._lanes += 1
+
+    def must_outlive(self, job: Job) -> bool:
+        """Whether others of the gather need the snapshot, though ``job`` may fail."""
+        return (
+            self.leader is job.lane
+            and job.batch.return_exceptions
+            and not self.database.survives_errors
+        )
+
+    def let_join(self, lane: Lane) -> None:
+        """Wait for those who join, where that must not last."""
+        if self.leader is lane and not self.database.stays_open:
+            with self._timed():
+                while self._joining:
+                    await_only(self._wait())
+                self._seal()
+
+    def following(self, lane: Lane, job: Job) -> Job | None:
+        """The next query for ``lane``, which has run ``job``; ``None`` to leave.
+
+        Who leads stays until none waits, so that others may join. Who has joined makes
+        room where other gathers wait.
+        """
+        batch, leads = job.batch, self.leader is lane
+        ended = job.error is not None and not self.database.survives_errors
+        if not leads and (ended or lane.is_lost or lane.lanes.others_wait(batch)):
+            return None
+        while not batch.has_room:
+            if not (leads and self._joining):
+                return None
+            await_only(self._wait())
+        return batch.take(lane)
+
+    @contextlib.contextmanager
+    def left_by(self, lane: Lane) -> Generator[None]:
+        """Note that ``lane`` leaves it; inside, it ends its transaction."""
+        with self._timed():
+            try:
+                if self.leader is lane:
+                    self._seal()
+            finally:
+                yield
+
+    async def _wait(self) -> None:
+        """Wait until one of the lanes on the way has arrived, but not for long."""
+        self._arrival = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._arrival
+            return
+        self._is_sealed = True
+        for job, lane in list(self._joining.items()):
+            lane.recall(job)
+
+    def _seal(self) -> None:
+        self._is_sealed = True
+        self.database.seal()
+
+    @contextlib.contextmanager
+    def _timed(self) -> Generator[None]:
+        """Count the time of the block as what the snapshot costs."""
+        begun = perf_counter()
+        try:
+            yield
+        finally:
+            self._cost_s += perf_counter() - begun
+
+    def report(self) -> SnapshotReport:
+        """What it was, and what it cost."""
+        return SnapshotReport(
+            identifier=self._identifier, lanes=self._lanes, cost_s=self._cost_s
+        )
+
+    def log(self) -> None:
+        """Say the same in the log."""
+        _logger.debug(
+            "A gather saw one snapshot (%s) on %d connections; it took them %.1f ms.",
+            self._identifier or "not shared",
+            self._lanes,
+            1000 * self._cost_s,
+        )

@@ -1,0 +1,118 @@
+"""SQLite's write lock, held while several readers begin."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.util import asbool
+
+from ._waiting import wait_for_end
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+# Seconds that the thread of a connection waits for the lock at once, and then rests.
+# SQLite tries again ever more seldom; where writers follow each other closely, often.
+_TRY = 0.01
+_REST = 0.002
+_PATIENCE = 5.0  # sqlite3's own default
+
+
+class WriteLock:
+    """The write lock of one file, on a connection of its own.
+
+    That lives in the thread of a reader's connection, for as long as the lock is held.
+    The reader's own could not give the lock up and keep what it sees.
+
+    Args:
+        url: Of the database.
+
+    Attributes:
+        in_memory: Whether there is no file.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._file = _file(url)
+        self.in_memory = self._file is None
+        # Who may not write, may not lock either.
+        query = url.query
+        immutable = query.get("immutable", "0")
+        self._forbidden = query.get("mode") == "ro" or asbool(str(immutable))
+        self._connection: sqlite3.Connection | None = None
+        self._driver: Any = None
+
+    async def take(self, driver: Any) -> bool:
+        """Take the lock in the thread of ``driver``; false where it cannot be written.
+
+        Raises:
+            OperationalError: sqlite3's own: others hold it for too long.
+        """
+        if self._forbidden:
+            return False
+        deadline = monotonic() + _PATIENCE
+        self._driver = driver
+        try:
+            while True:
+                try:
+                    return bool(await driver._execute(self._begin))  # noqa: SLF001
+                except sqlite3.OperationalError as error:
+                    if not _is_busy(error) or monotonic() > deadline:
+                        raise
+                await asyncio.sleep(_REST * random.uniform(0.5, 1))  # noqa: S311
+        except BaseException:
+            await self.release()
+            raise
+
+    async def release(self) -> None:
+        """Give the lock up, also when cancelled; nothing where it was not taken."""
+        driver, self._driver = self._driver, None
+        if driver is None:
+            return
+        try:
+            # Behind what takes it, which a cancel may have left on its way.
+            ending = asyncio.ensure_future(driver._execute(self._end))  # noqa: SLF001
+            await wait_for_end(ending)
+        except ValueError:  # the thread has ended
+            self._end()
+
+    def _begin(self) -> bool:
+        if self._connection is None:
+            self._connection = sqlite3.connect(
+                f"{self._file}?mode=rw",
+                uri=True,
+                timeout=_TRY,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+                self._end()
+                return False
+            raise
+        return True
+
+    def _end(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()  # which rolls back
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _file(url: URL) -> str | None:
+    """The URI of the database's file; ``None`` where it is in memory."""
+    name = url.database or ":memory:"
+    if ":memory:" in name or url.query.get("mode") == "memory":
+        return None
+    if name.startswith("file:") and asbool(str(url.query.get("uri", "0"))):
+        return name.partition("?")[0]
+    return Path(name).absolute().as_uri()
