@@ -143,8 +143,8 @@ class Batch:
             self._fail(job, job.error)
         if self._on_finished is not None and self.error is None:
             self._on_finished(job)
-        if self.snapshot is not None:
-            self.snapshot.ended(job)
+        if self.snapshot is not None and self.snapshot.goes_on(job):
+            return  # its lane asks for another first
         if self._lanes is not None and self.ready:
             self._lanes.enqueue(self)
 

@@ -112,12 +112,12 @@ class SnapshotSessions(Sessions):
     """
 
     outermost = False
-    in_snapshot = True
 
     def __init__(
         self, outer: Sessions, snapshot: SharedSnapshot, *, guarded: bool
     ) -> None:
         self.__dict__.update(outer.__dict__)
+        self.in_snapshot = True
         self._snapshot = snapshot
         self._guarded = guarded
 

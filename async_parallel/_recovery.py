@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exc as sa_exc
 
+from .errors import SnapshotUnsupportedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -53,6 +55,17 @@ def pause_before_repeat(error: sa_exc.StatementError, tries: int) -> float | Non
     if _sqlstate(error) in {_SERIALIZATION_FAILURE, _DEADLOCK_DETECTED}:
         return _jittered(tries)
     return None
+
+
+def pause_before_all_again(error: Exception, tries: int) -> float | None:
+    """The same for all queries that see one snapshot, of which one has failed.
+
+    Also where the snapshot was gone when a connection was to join.
+    """
+    if isinstance(error, sa_exc.StatementError):
+        return pause_before_repeat(error, tries)
+    again = isinstance(error, SnapshotUnsupportedError) and error.may_pass
+    return _jittered(tries) if again and tries < MOST_TRIES else None
 
 
 def is_loss(error: sa_exc.StatementError) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exc as sa_exc
 
 from ._lanes import Lanes
-from ._recovery import pause_before_repeat
-from .errors import GathererClosedError
+from ._recovery import pause_before_all_again
+from .errors import GathererClosedError, SnapshotUnsupportedError
 
 if TYPE_CHECKING:
     from ._batch import Batch
@@ -73,8 +73,9 @@ class Runner:
             tries += 1
             try:
                 return await self._try(call, begun_at)
-            except sa_exc.StatementError as error:
-                pause = pause_before_repeat(error, tries) if call.repeatable else None
+            except (sa_exc.StatementError, SnapshotUnsupportedError) as error:
+                again = call.repeatable
+                pause = pause_before_all_again(error, tries) if again else None
                 if pause is None:
                     raise
             if call.reports is not None:

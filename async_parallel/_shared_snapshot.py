@@ -68,11 +68,15 @@ class SharedSnapshot:
         elif not lane.sees(self):
             self._joining[job] = lane
 
-    def ended(self, job: Job) -> None:
-        """Note that ``job`` has run; another lane may lead where its could not."""
+    def goes_on(self, job: Job) -> bool:
+        """Note that ``job`` has run, and tell whether its lane sees the snapshot.
+
+        Where that could not take it, another may lead.
+        """
         self.arrived(job)
         if self.leader is job.lane and not self._is_taken:
             self.leader = None
+        return job.lane is not None and job.lane.sees(self)
 
     def arrived(self, job: Job) -> None:
         """Note that the lane of ``job`` joined, or will not."""

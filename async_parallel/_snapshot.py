@@ -95,8 +95,8 @@ class PostgreSQLSnapshot:
     stays_open: ClassVar = True
     survives_errors: ClassVar = False
     _UNSUPPORTED = "0A000"  # serializable on a standby; a server that only looks alike
-    # Of an unknown snapshot; and of the division below.
-    _ELSEWHERE: ClassVar = {"22023", "42704", "22012"}
+    _UNKNOWN: ClassVar = {"22023", "42704"}  # before PostgreSQL 16, and since
+    _DIVISION_BY_ZERO = "22012"
 
     def __init__(self, options: Snapshot, url: URL) -> None:
         self.identifier: str | None = None
@@ -131,12 +131,14 @@ class PostgreSQLSnapshot:
         try:
             send(connection, sql)
         except Exception as error:
-            if _sqlstate(error) in self._ELSEWHERE:
+            unknown = _sqlstate(error) in self._UNKNOWN
+            if unknown or _sqlstate(error) == self._DIVISION_BY_ZERO:
+                lost = ", or the connection that took it was lost" if unknown else ""
                 raise SnapshotUnsupportedError(
                     shown(self._url),
-                    "its connections lead to several servers, and a snapshot is of"
-                    " one, or that server was restarted meanwhile. Name one host in the"
-                    " URL",
+                    f"its connections lead to several servers, and a snapshot is of one"
+                    f"{lost}. Name one host in the URL",
+                    may_pass=unknown,
                 ) from error
             self._explain(error)
             raise

@@ -229,10 +229,12 @@ class SnapshotUnsupportedError(AsyncParallelError, sa_exc.InvalidRequestError):
 
     Attributes:
         url: The URL of the database, its password hidden.
+        may_pass: Whether it may have one when asked again.
     """
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, *, may_pass: bool = False) -> None:
         self.url = url
+        self.may_pass = may_pass
         super().__init__(
             f"{url} gives the queries of this gather no common snapshot: {reason}, or"
             " ask all that must agree in one statement or in one function, or leave"

@@ -48,7 +48,9 @@ class Ending(Protocol):
     struck: bool
     task: asyncio.Task[Any]
 
-    def start(self, gatherer: QueryGatherer, queries: Sequence[Any]) -> None:
+    def start(
+        self, gatherer: QueryGatherer, queries: Sequence[Any], **options: Any
+    ) -> None:
         """Start the gather."""
 
     def strike(self) -> None:
@@ -72,8 +74,10 @@ class Cancel(Ending):
         self.struck = False
         self._again = again
 
-    def start(self, gatherer: QueryGatherer, queries: Sequence[Any]) -> None:
-        self.task = asyncio.create_task(gatherer.gather(list(queries)))
+    def start(
+        self, gatherer: QueryGatherer, queries: Sequence[Any], **options: Any
+    ) -> None:
+        self.task = asyncio.create_task(gatherer.gather(list(queries), **options))
 
     def strike(self) -> None:
         self.struck |= self.task.cancel()
@@ -96,9 +100,11 @@ class Deadline(Ending):
     def __init__(self) -> None:
         self.struck = False
 
-    def start(self, gatherer: QueryGatherer, queries: Sequence[Any]) -> None:
+    def start(
+        self, gatherer: QueryGatherer, queries: Sequence[Any], **options: Any
+    ) -> None:
         self._running = gatherer._runner._batches
-        self.task = asyncio.create_task(gatherer.gather(list(queries)))
+        self.task = asyncio.create_task(gatherer.gather(list(queries), **options))
 
     def strike(self) -> None:
         for batch in list(self._running):
@@ -119,8 +125,10 @@ class Failure(Ending):
         self.struck = False
         self._go_on = asyncio.Event()
 
-    def start(self, gatherer: QueryGatherer, queries: Sequence[Any]) -> None:
-        self.task = asyncio.create_task(self._gather(gatherer, queries))
+    def start(
+        self, gatherer: QueryGatherer, queries: Sequence[Any], **options: Any
+    ) -> None:
+        self.task = asyncio.create_task(self._gather(gatherer, queries, **options))
 
     def strike(self) -> None:
         self.struck |= not self._go_on.is_set()
@@ -130,11 +138,11 @@ class Failure(Ending):
         return {point: self.strike}
 
     async def _gather(
-        self, gatherer: QueryGatherer, queries: Sequence[Any]
+        self, gatherer: QueryGatherer, queries: Sequence[Any], **options: Any
     ) -> list[Any]:
         results: dict[int, Any] = {}
         async with contextlib.aclosing(
-            gatherer.as_completed(*queries, self._fail)
+            gatherer.as_completed(*queries, self._fail, **options)
         ) as completed:
             async for position, result in completed:
                 results[position] = result
@@ -163,6 +171,7 @@ class Sweep:
         warm: Whether the connections are open already; else the gatherer is new.
         engine: Makes the engine, where it is not the gatherer's own.
         check: What else to check of the engine each time.
+        options: Further arguments of the gather that is ended.
     """
 
     def __init__(
@@ -174,6 +183,7 @@ class Sweep:
         warm: bool,
         engine: Callable[[], AsyncEngine] | None = None,
         check: Callable[[AsyncEngine], Awaitable[None]] | None = None,
+        **options: Any,
     ) -> None:
         self.points = 0
         self.all_ran = False
@@ -184,6 +194,7 @@ class Sweep:
         self._warm = warm
         self._engine = engine
         self._check = check
+        self._options = options
         self._suspensions = Suspensions()
         self.phases = self._suspensions.phases
 
@@ -214,7 +225,7 @@ class Sweep:
         """Whether the gather was ended at ``point``, and not before or after."""
         before = asyncio.all_tasks()
         with self._suspensions.counted():
-            ending.start(gatherer, self._queries)
+            ending.start(gatherer, self._queries, **self._options)
             actions = ending.actions(point)
             self._suspensions.begin(actions, at_arrival=ending.at_arrival)
             async with asyncio.timeout(PATIENCE):
