@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -78,6 +79,43 @@ async def test_a_gather_costs_the_round_trips_of_its_queries(
     before = proxy.round_trips
     await gatherer.gather(queries)
     assert proxy.round_trips - before == 50
+
+
+@pytest.mark.parametrize("connections", [1, 5])
+async def test_a_snapshot_costs_one_round_trip_to_begin_and_one_to_end(
+    connections: int, proxy: CountingProxy, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """On each connection; who takes it exports it with the same message."""
+    gatherer = make_gatherer(proxy.url, max_connections=connections)
+    queries = [text("SELECT pg_sleep(0.05)")] * 5
+    for _ in range(3):
+        await gatherer.gather(queries, snapshot=True)
+    before = proxy.round_trips
+    await gatherer.gather(queries, snapshot=True)
+    assert proxy.round_trips - before == 5 + 2 * connections
+
+
+async def test_the_first_row_is_one_round_trip_later_and_of_who_joins_two(
+    proxy: CountingProxy, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Who joins has to wait for the snapshot, and to import it."""
+    gatherer = make_gatherer(proxy.url, max_connections=2)
+    sleep = scalar(text("SELECT :rank FROM pg_sleep(:seconds)"))
+    quick, slow = (
+        scalar(sleep.source.bindparams(rank=rank, seconds=seconds))
+        for rank, seconds in (("quick", 0), ("slow", 0.1))
+    )
+    for _ in range(3):
+        await gatherer.gather([slow] * 2, snapshot=True)
+    for queries, trips in (([quick], 2), ([slow, quick], 4)):
+        before = proxy.round_trips
+        async with contextlib.aclosing(
+            gatherer.as_completed(*queries, snapshot=True)
+        ) as completed:
+            _, first = await anext(completed)
+            # The end of the transaction may be on its way by then.
+            assert proxy.round_trips - before in {trips, trips + 1}
+        assert first == "quick"
 
 
 async def test_more_queries_than_connections_use_no_more_connections(

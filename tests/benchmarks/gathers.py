@@ -29,6 +29,7 @@ LOCAL = [
     ("sleep", 5),
 ]
 ALONE = ("values", "rows", "entities")
+IN_SNAPSHOT = (*ALONE, "sleep")
 SLOW = [("entities", 5), ("rows", 5)]
 
 
@@ -122,6 +123,39 @@ async def many(gatherer: QueryGatherer, kind: str, ended: asyncio.Event) -> None
     """Gathers of a thousand, one after another."""
     while not ended.is_set():
         await gatherer.gather(STATEMENTS[kind])
+
+
+async def snapshots(
+    url: URL, rounds: int, advance: Callable[[str], None]
+) -> list[Figure]:
+    """A gather of five by itself and in one snapshot, in turn."""
+    figures: list[Figure] = []
+    async with QueryGatherer(url, max_connections=CONNECTIONS) as gatherer:
+        for kind in IN_SNAPSHOT:
+            gathers = SLEEPS[0] if kind == "sleep" else GATHERS[5][0]
+            taken = {
+                snapshot: Figure("snapshot", f"5 x {kind}", name)
+                for snapshot, name in ((False, "without"), (True, "with"))
+            }
+            figures += taken.values()
+            for _ in range(rounds):
+                advance(f"snapshot: {kind}")
+                for snapshot in random.sample([False, True], 2):
+                    times = await five(gatherer, kind, gathers, snapshot=snapshot)
+                    taken[snapshot].add(times)
+    return figures
+
+
+async def five(
+    gatherer: QueryGatherer, kind: str, gathers: int, *, snapshot: bool
+) -> list[float]:
+    """The milliseconds that each of several gathers of five takes."""
+    times: list[float] = []
+    for _ in range(gathers):
+        began = time.perf_counter()
+        await gatherer.gather(STATEMENTS[kind][:5], snapshot=snapshot)
+        times.append((time.perf_counter() - began) * 1000)
+    return times
 
 
 async def processor(

@@ -33,7 +33,7 @@ from verdicts import verdicts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PARTS = ("gather", "network", "web")
+PARTS = ("gather", "snapshot", "network", "web")
 DELAY = 0.001
 
 
@@ -87,6 +87,7 @@ def steps(parts: set[str], options: argparse.Namespace) -> int:
     return sum(
         [
             ("gather" in parts) * (gathers.steps(gathers.LOCAL, rounds) + 6 * few),
+            ("snapshot" in parts) * len(gathers.IN_SNAPSHOT) * rounds,
             ("network" in parts) * gathers.steps(gathers.SLOW, rounds),
             ("web" in parts) * web.steps(options.web_rounds),
         ]
@@ -108,6 +109,8 @@ def measure(
         few = max(2, rounds // 3)
         figures += asyncio.run(gathers.fairness(url, few, advance))
         figures += asyncio.run(gathers.processor(url, few, advance))
+    if "snapshot" in parts:
+        figures += asyncio.run(gathers.snapshots(url, rounds, advance))
     if "network" in parts:
         part = f"network, {DELAY * 1000:g} ms each way"
         with slow_network(url, DELAY) as far:

@@ -76,6 +76,9 @@ def _wanted() -> Iterator[tuple[str, str, Key, Key, float, bool]]:
             3,
             False,
         )
+    for task, most in (("5 x values", 2), (ROWS, 2), (ENTITIES, 2), (SLEEP, 1.03)):
+        seen, unseen = ("snapshot", task, "with"), ("snapshot", task, "without")
+        yield f"{task} in a snapshot / without", medians, seen, unseen, most, False
     for kind in ("values", "rows", "entities"):
         many = "processor", f"one of 1000 x {kind}", contestants.OURS
         few = "processor", f"one of 5 x {kind}", contestants.OURS
