@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.util import await_only
@@ -127,11 +127,6 @@ class Lane:
         """Whether what runs here sees ``snapshot``."""
         return self._snapshot is snapshot
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether it has no connection that works."""
-        return self._connection is None or is_gone(self._connection)
-
     def _terminate(self, job: Job) -> None:
         if job is self.job and self._connection is not None:
             self._sessions.terminate(self._connection)
@@ -236,7 +231,11 @@ class Lane:
 
     def _go_on(self, job: Job, snapshot: SharedSnapshot) -> Job | None:
         """The next query that sees the same snapshot; without one, leave that."""
-        following = snapshot.following(self, job)
+        lost = self._connection is None or is_gone(self._connection)
+        # A statement that failed has ended the transaction, but for a savepoint's.
+        failed = job.error is not None and job.plain
+        is_broken = lost or (failed and not snapshot.database.survives_errors)
+        following = snapshot.following(self, job, is_broken=is_broken)
         if following is None:
             self._leave()
         self.lanes.enqueue(job.batch)
@@ -249,7 +248,7 @@ class Lane:
             if job.cancelled:  # before the lane began, or while it cleaned up
                 raise asyncio.CancelledError
             tries += 1
-            if self._snapshot is not None and self.is_lost:
+            if self._snapshot is not None and self._snapshot.is_lost:
                 raise SnapshotLostError(job.query.label)
             connection = self._connect()
             try:
@@ -269,16 +268,16 @@ class Lane:
         snapshot.enter(self, job, connection)
         self._snapshot = snapshot
         guarded = snapshot.must_outlive(job)
-        self._sessions = SnapshotSessions(self._sessions, snapshot, guarded=guarded)
+        self._sessions = SnapshotSessions(self._sessions, guarded=guarded)
         self.lanes.enqueue(job.batch)
         snapshot.let_join(self)
 
     def _leave(self) -> None:
         """End the transaction of the snapshot that the lane sees, if it sees one."""
         snapshot, self._snapshot = self._snapshot, None
-        sessions, self._sessions = self._sessions, self.lanes.sessions
+        self._sessions = self.lanes.sessions
         if snapshot is not None and self._connection is not None:
-            cast("SnapshotSessions", sessions).leave(self, self._connection)
+            snapshot.leave(self, self._connection)
 
     def _execute(self, job: Job, connection: Connection) -> Any:
         session = self._sessions.reader(connection) if job.plain else None

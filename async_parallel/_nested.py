@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exc as sa_exc
-
 from ._pool import is_gone
 from ._sessions import Sessions
 from .errors import SnapshotUnsupportedError
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from ._job import Job
-    from ._lane import Lane
-    from ._shared_snapshot import SharedSnapshot
     from ._snapshot import Snapshot
 
 
@@ -107,18 +103,14 @@ class SnapshotSessions(Sessions):
 
     Args:
         outer: As they were before.
-        snapshot: What the connection sees.
         guarded: Whether a query that fails must leave the transaction as it was.
     """
 
     outermost = False
 
-    def __init__(
-        self, outer: Sessions, snapshot: SharedSnapshot, *, guarded: bool
-    ) -> None:
+    def __init__(self, outer: Sessions, *, guarded: bool) -> None:
         self.__dict__.update(outer.__dict__)
         self.in_snapshot = True
-        self._snapshot = snapshot
         self._guarded = guarded
 
     def open(
@@ -148,18 +140,3 @@ class SnapshotSessions(Sessions):
         if not connection.in_transaction():
             connection.begin()  # nothing is sent
         yield {"join_transaction_mode": "create_savepoint"}
-
-    def leave(self, lane: Lane, connection: Connection) -> None:
-        """End the transaction; a connection that will not is closed."""
-        try:
-            with self._snapshot.left_by(lane):
-                if is_gone(connection):
-                    return
-                if connection.in_transaction():
-                    connection.rollback()  # nothing is sent
-                self._snapshot.database.leave(connection)
-        except sa_exc.SQLAlchemyError:  # nothing of it is anybody's result
-            connection.invalidate()
-        except BaseException:
-            connection.invalidate()
-            raise

@@ -8,8 +8,10 @@ import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from sqlalchemy import exc as sa_exc
 from sqlalchemy.util import await_only
 
+from ._pool import is_gone
 from .instrumentation import SnapshotReport
 
 if TYPE_CHECKING:
@@ -41,12 +43,16 @@ class SharedSnapshot:
 
     Attributes:
         database: The same.
-        leader: The lane that takes it; ``None`` while there is none.
+        leader: The lane that takes it; ``None`` while there is none. Where its
+            connection is lost, one that has joined.
+        is_lost: Whether nobody sees it any more, though queries wait.
     """
 
     def __init__(self, database: DatabaseSnapshot) -> None:
         self.database = database
         self.leader: Lane | None = None
+        self.is_lost = False
+        self._inside: set[Lane] = set()
         self._identifier: str | None = None
         self._is_taken = self._is_sealed = False
         self._lanes = 0
@@ -87,14 +93,19 @@ class SharedSnapshot:
     def enter(self, lane: Lane, job: Job, connection: Connection) -> None:
         """Have ``connection`` see it: by taking it, or by joining."""
         with self._timed():
-            if self.leader is lane:
-                shared = job.batch.spreads and lane.lanes.limit > 1
-                self.database.take(connection, shared=shared)
-                self._is_taken = True
-                self._identifier = self.database.identifier
-            else:
-                self.database.join(connection)
+            try:
+                if self.leader is lane:
+                    shared = job.batch.spreads and lane.lanes.limit > 1
+                    self.database.take(connection, shared=shared)
+                    self._is_taken = True
+                    self._identifier = self.database.identifier
+                else:
+                    self.database.join(connection)
+            except Exception:
+                self.end(connection)
+                raise
         self.arrived(job)
+        self._inside.add(lane)
         self._lanes += 1
 
     def must_outlive(self, job: Job) -> bool:
@@ -105,6 +116,19 @@ class SharedSnapshot:
             and not self.database.survives_errors
         )
 
+    def end(self, connection: Connection) -> None:
+        """End the transaction; a connection that will not is closed."""
+        try:
+            if not is_gone(connection):
+                if connection.in_transaction():
+                    connection.rollback()  # SQLAlchemy's; nothing is sent
+                self.database.leave(connection)
+        except sa_exc.SQLAlchemyError:  # nothing of it is anybody's result
+            connection.invalidate()
+        except BaseException:
+            connection.invalidate()
+            raise
+
     def let_join(self, lane: Lane) -> None:
         """Wait for those who join, where that must not last."""
         if self.leader is lane and not self.database.stays_open:
@@ -113,15 +137,22 @@ class SharedSnapshot:
                     await_only(self._wait())
                 self._seal()
 
-    def following(self, lane: Lane, job: Job) -> Job | None:
+    def following(self, lane: Lane, job: Job, *, is_broken: bool = False) -> Job | None:
         """The next query for ``lane``, which has run ``job``; ``None`` to leave.
 
         Who leads stays until none waits, so that others may join. Who has joined makes
         room where other gathers wait.
+
+        Args:
+            lane: A lane that sees it.
+            job: What it ran.
+            is_broken: Whether the lane sees it no more.
         """
-        batch, leads = job.batch, self.leader is lane
-        ended = job.error is not None and not self.database.survives_errors
-        if not leads and (ended or lane.is_lost or lane.lanes.others_wait(batch)):
+        batch = job.batch
+        if is_broken:
+            self._hand_over(lane)
+        leads = self.leader is lane
+        if not leads and (is_broken or lane.lanes.others_wait(batch)):
             return None
         while not batch.has_room:
             if not (leads and self._joining):
@@ -129,15 +160,23 @@ class SharedSnapshot:
             await_only(self._wait())
         return batch.take(lane)
 
-    @contextlib.contextmanager
-    def left_by(self, lane: Lane) -> Generator[None]:
-        """Note that ``lane`` leaves it; inside, it ends its transaction."""
+    def leave(self, lane: Lane, connection: Connection) -> None:
+        """Note that ``lane`` leaves it, and end its transaction."""
+        self._inside.discard(lane)
         with self._timed():
             try:
                 if self.leader is lane:
                     self._seal()
             finally:
-                yield
+                self.end(connection)
+
+    def _hand_over(self, lane: Lane) -> None:
+        """Have another lane stay to the end, if there is one that can."""
+        self._inside.discard(lane)
+        if self.leader is lane:
+            self._is_sealed = True
+            self.leader = next(iter(self._inside), lane)
+            self.is_lost = self.leader is lane
 
     async def _wait(self) -> None:
         """Wait until one of the lanes on the way has arrived, but not for long."""

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 from fault_tables import ApplicationError
 from sqlalchemy import exc as sa_exc
 
-from async_parallel.errors import GatherTimeoutError
+from async_parallel.errors import (
+    GatherTimeoutError,
+    SnapshotLostError,
+    SnapshotUnsupportedError,
+)
 
 if TYPE_CHECKING:
     from fault_steps import Act, Step
@@ -29,7 +33,7 @@ def check_act(act: Act, step: Step) -> None:
     """Check the results of a gather, or what it raised."""
     faults = {name for name, _, _ in step.faults}
     for position, result in act.results.items():
-        _check_outcome(act.asked[position], result, faults)
+        _check_outcome(act, act.asked[position], result, faults)
     if act.error is None:
         whole = act.stop == "leave" or len(act.results) == len(act.asked)
         assert whole, f"{len(act.results)} results of {len(act.asked)}"
@@ -53,7 +57,7 @@ def _check_raised(act: Act, error: BaseException, faults: set[str]) -> None:
     else:
         is_result = act.options.get("return_exceptions")
         assert not is_result, f"was to be a result: {error!r}"
-        _check_outcome(_named_by(act, error), error, faults)
+        _check_outcome(act, _named_by(act, error), error, faults)
 
 
 def _is_the_siblings(error: BaseException) -> bool:
@@ -68,18 +72,20 @@ def _named_by(act: Act, error: BaseException) -> Asked:
     return act.asked[numbers[-1] - 1]
 
 
-def _check_outcome(asked: Asked, outcome: Any, faults: set[str]) -> None:
+def _check_outcome(act: Act, asked: Asked, outcome: Any, faults: set[str]) -> None:
     if not isinstance(outcome, BaseException):
         assert asked.fails is None, f"{asked.kind} did not fail"
         assert outcome == asked.answer, f"{asked.kind}: {outcome} not {asked.answer}"
         return
     try:
-        _check_failure(asked, outcome, faults)
+        _check_failure(act, asked, outcome, faults)
     except AssertionError as error:
         raise error from outcome  # whose traceback says where it is from
 
 
-def _check_failure(asked: Asked, outcome: BaseException, faults: set[str]) -> None:
+def _check_failure(
+    act: Act, asked: Asked, outcome: BaseException, faults: set[str]
+) -> None:
     said = str(outcome).lower()
     if asked.fails is not None and asked.fails in said:
         expected = (ApplicationError, sa_exc.SQLAlchemyError)
@@ -88,6 +94,14 @@ def _check_failure(asked: Asked, outcome: BaseException, faults: set[str]) -> No
         pass
     elif _sqlstate(outcome) == _QUERY_CANCELED:
         assert "cancel" in faults, f"{asked.kind} was cancelled by nobody"
+    elif "snapshot" in act.options:
+        lost = isinstance(outcome, SnapshotLostError) or (
+            isinstance(outcome, SnapshotUnsupportedError) and outcome.may_pass
+        )
+        assert lost or is_loss(outcome), f"{asked.kind} may not raise {outcome!r}"
+        cut = any(each.kind == "own timeout" for each in act.asked)
+        assert cut or faults & LOSSES, f"nothing was lost, and {outcome!r}"
+        assert not act.repeatable, f"it was not all tried again: {outcome!r}"
     else:
         _check_loss(asked, outcome, faults)
 

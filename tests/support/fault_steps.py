@@ -56,6 +56,15 @@ class Act:
         kinds = ", ".join(asked.kind for asked in self.asked)
         return f"[{kinds}] {options}{stop} -> {self.error!r}"
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether all of it is run again where it has to be."""
+        return (
+            self.stop != "leave"
+            and not self.options.get("return_exceptions")
+            and all(asked.repeatable for asked in self.asked)
+        )
+
     async def run(self, gatherer: QueryGatherer) -> None:
         """Run it to its end, and keep what came of it."""
         with record_gathers() as reports:
@@ -150,6 +159,8 @@ def _choose_act(rng: random.Random, queries: Queries) -> Act:
     options: dict[str, Any] = {}
     if write:
         options["read_only"] = False
+    elif rng.random() < 0.3:
+        options["snapshot"] = True
     if rng.random() < 0.15:
         options["timeout"] = rng.choice([0.001, 0.003, 0.008, 0.02])
     if rng.random() < 0.2:
