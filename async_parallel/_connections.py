@@ -46,6 +46,9 @@ class Connections:
         limit: How many connections may be in use at once.
         max_age: Seconds after which a connection is closed instead of used again;
             ``None`` for never.
+
+    Attributes:
+        owned: As given.
     """
 
     def __init__(
@@ -59,8 +62,8 @@ class Connections:
     ) -> None:
         self.engine = engine
         self.limit = limit
+        self.owned = owned
         self._backend = backend
-        self._owned = owned
         self._max_age = max_age
         self._reachability = Reachability()
 
@@ -111,7 +114,7 @@ class Connections:
             if not gone and self._is_spoiled(connection):
                 connection.invalidate()
                 gone = True
-            ours = self._owned or gone
+            ours = self.owned or gone
             if not ours and not self._was_read_only(connection):
                 self._set(connection, self._backend.read_write)
         except (SQLAlchemyError, OSError):  # lost, when all was done
@@ -145,7 +148,7 @@ class Connections:
 
     async def close(self) -> None:
         """Close the connections of an engine that was made here."""
-        if self._owned:
+        if self.owned:
             await self.engine.dispose()
 
     def abandon(self) -> object:
@@ -191,7 +194,7 @@ class Connections:
         if isinstance(engine.pool, LanePool):
             return engine.pool.lend(engine)
         connection = engine.connect()
-        if self._owned:
+        if self.owned:
             return connection
         try:
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")

@@ -15,6 +15,7 @@ from ._nested import NestedSessions, SnapshotSessions
 from ._pool import is_gone, is_torn
 from ._query import has_rows
 from ._recovery import is_loss, pause_before_repeat
+from ._shared_snapshot import TooLateError
 from ._sources import Kind, check_returned
 from ._waiting import contained
 from .errors import SnapshotLostError
@@ -37,6 +38,7 @@ _NO_CONTEXT = contextvars.Context()
 # to 2 s where the network is cut; a cancel in asyncpg's executemany() never ends.
 _CANCEL_GRACE = 4.0
 _CANCEL_RETRY = 0.01
+_LEAVE_GRACE = 2.0  # for one round trip
 
 
 class _Stopped(OSError):  # noqa: N818 - it never leaves this module
@@ -225,16 +227,21 @@ class Lane:
         snapshot = job.batch.snapshot
         if snapshot is None or snapshot.leader is self or job.cancelled:
             return False
-        return self._recalled or (
-            self._connection is None and isinstance(error, Exception)
-        )
+        if job.batch.error is not None:
+            return False
+        if self._connection is None and isinstance(error, Exception):
+            return True
+        return self._recalled or isinstance(error, TooLateError)
 
     def _go_on(self, job: Job, snapshot: SharedSnapshot) -> Job | None:
         """The next query that sees the same snapshot; without one, leave that."""
-        lost = self._connection is None or is_gone(self._connection)
-        # A statement that failed has ended the transaction, but for a savepoint's.
-        failed = job.error is not None and job.plain
-        is_broken = lost or (failed and not snapshot.database.survives_errors)
+        connection, database = self._connection, snapshot.database
+        if connection is None or is_gone(connection):
+            is_broken = True
+        elif job.error is not None and job.plain and not database.survives_errors:
+            is_broken = True  # but for a savepoint, it has ended the transaction
+        else:
+            is_broken = not database.is_seen_by(connection)
         following = snapshot.following(self, job, is_broken=is_broken)
         if following is None:
             self._leave()
@@ -245,22 +252,27 @@ class Lane:
         current_job.set(job)
         tries = 0
         while True:
-            if job.cancelled:  # before the lane began, or while it cleaned up
+            if job.cancelled or self._recalled:  # before the lane began, or between
                 raise asyncio.CancelledError
             tries += 1
             if self._snapshot is not None and self._snapshot.is_lost:
-                raise SnapshotLostError(job.query.label)
+                reason = "the connection that held it was lost before"
+                raise SnapshotLostError(job.query.label, reason)
             connection = self._connect()
             try:
                 if job.batch.snapshot is not self._snapshot:
                     self._enter(job, job.batch.snapshot, connection)
-                return self._execute(job, connection)
+                value = self._execute(job, connection)
             except sa_exc.StatementError as error:
                 if is_loss(error):
                     self._sessions.spoil(connection)
                 pause = pause_before_repeat(error, tries)
                 if pause is None or not (job.repeatable and self._sessions.outermost):
                     raise
+            else:
+                if self._snapshot is not None:
+                    self._snapshot.check(job, connection)
+                return value
             await_only(asyncio.sleep(pause))
 
     def _enter(self, job: Job, snapshot: Any, connection: Connection) -> None:
@@ -275,12 +287,21 @@ class Lane:
     def _leave(self) -> None:
         """End the transaction of the snapshot that the lane sees, if it sees one."""
         snapshot, self._snapshot = self._snapshot, None
-        self._sessions = self.lanes.sessions
-        if snapshot is not None and self._connection is not None:
-            snapshot.leave(self, self._connection)
+        sessions = self._sessions = self.lanes.sessions
+        connection = self._connection
+        if snapshot is not None and connection is not None:
+            # Its job is done, so nobody could cancel it any more.
+            loop = asyncio.get_running_loop()
+            last_resort = loop.call_later(_LEAVE_GRACE, sessions.terminate, connection)
+            try:
+                snapshot.leave(self, connection)
+            finally:
+                last_resort.cancel()
 
     def _execute(self, job: Job, connection: Connection) -> Any:
-        session = self._sessions.reader(connection) if job.plain else None
+        # What is no SELECT, such as SET, must not outlast its query in a snapshot.
+        reads = job.plain and (self._snapshot is None or job.query.selects)
+        session = self._sessions.reader(connection) if reads else None
         if session is None:
             job.plain = False
             return self._sessions.transaction(connection, job, self._call)

@@ -55,6 +55,8 @@ class Runner:
         self._max_waiting = max_waiting
         self._lanes: Lanes | None = None
         self._batches: set[Batch] = set()
+        self._pausing: set[asyncio.Future[None]] = set()
+        self._closed_by: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -80,7 +82,20 @@ class Runner:
                     raise
             if call.reports is not None:
                 call.reports.pop()
-            await asyncio.sleep(pause)
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait ``seconds``; when the gatherer is closed, raise that."""
+        if self._closed_by is not None:
+            raise GathererClosedError(self._closed_by)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pausing.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=seconds)
+            if waiter.done():
+                waiter.result()
+        finally:
+            self._pausing.discard(waiter)
 
     async def _try(self, call: GatherCall, begun_at: float) -> list[Job]:
         batch, jobs = call.begin()
@@ -117,6 +132,9 @@ class Runner:
 
     async def close(self, grace: float, owner: str) -> None:
         """Wait ``grace`` seconds for what runs, abort the rest, disconnect."""
+        self._closed_by = owner
+        for waiter in self._pausing:
+            waiter.set_exception(GathererClosedError(owner))
         drained = asyncio.ensure_future(self._open().drain())
         await asyncio.wait([drained], timeout=grace)
         for batch in list(self._batches):
@@ -129,6 +147,7 @@ class Runner:
         left = [self._lanes, self._batches, self._sessions.abandon()]
         self._lanes = None
         self._batches = set()
+        self._pausing = set()
         return left
 
     def _open(self) -> Lanes:

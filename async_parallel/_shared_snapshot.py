@@ -12,6 +12,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.util import await_only
 
 from ._pool import is_gone
+from .errors import SnapshotLostError
 from .instrumentation import SnapshotReport
 
 if TYPE_CHECKING:
@@ -26,9 +27,14 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("async_parallel")
 
 # Seconds that the lane which holds the snapshot waits for others that connect, before
-# it runs their queries itself. They may be waiting for a connection that is not to be
-# had: then each of two gathers could hold what the other one waits for.
-_PATIENCE = 0.5
+# it runs their queries itself. In a pool that is not the gatherer's own they may be
+# waiting for what another gather holds, which waits for this one.
+_PATIENCE = 5.0
+_SHORT_PATIENCE = 0.5
+
+
+class TooLateError(Exception):
+    """A lane came to join when nobody may any more; its query is for the others."""
 
 
 class SharedSnapshot:
@@ -100,13 +106,20 @@ class SharedSnapshot:
                     self._is_taken = True
                     self._identifier = self.database.identifier
                 else:
-                    self.database.join(connection)
+                    self._join(connection)
             except Exception:
                 self.end(connection)
                 raise
         self.arrived(job)
         self._inside.add(lane)
         self._lanes += 1
+
+    def _join(self, connection: Connection) -> None:
+        if not self._is_sealed:
+            self.database.join(connection)
+            if not self._is_sealed or self.database.stays_open:
+                return
+        raise TooLateError
 
     def must_outlive(self, job: Job) -> bool:
         """Whether others of the gather need the snapshot, though ``job`` may fail."""
@@ -123,19 +136,30 @@ class SharedSnapshot:
                 if connection.in_transaction():
                     connection.rollback()  # SQLAlchemy's; nothing is sent
                 self.database.leave(connection)
-        except sa_exc.SQLAlchemyError:  # nothing of it is anybody's result
+        except (sa_exc.SQLAlchemyError, OSError):  # nothing of it is anybody's result
             connection.invalidate()
         except BaseException:
             connection.invalidate()
             raise
 
+    def check(self, job: Job, connection: Connection) -> None:
+        """Check that ``job``, which has run, has not ended the transaction.
+
+        Raises:
+            SnapshotLostError: It has.
+        """
+        if not is_gone(connection) and not self.database.is_seen_by(connection):
+            raise SnapshotLostError(job.query.label, "it has ended the transaction")
+
     def let_join(self, lane: Lane) -> None:
         """Wait for those who join, where that must not last."""
         if self.leader is lane and not self.database.stays_open:
             with self._timed():
-                while self._joining:
-                    await_only(self._wait())
-                self._seal()
+                try:
+                    while self._joining:
+                        await_only(self._wait(lane))
+                finally:
+                    self._seal()
 
     def following(self, lane: Lane, job: Job, *, is_broken: bool = False) -> Job | None:
         """The next query for ``lane``, which has run ``job``; ``None`` to leave.
@@ -157,7 +181,7 @@ class SharedSnapshot:
         while not batch.has_room:
             if not (leads and self._joining):
                 return None
-            await_only(self._wait())
+            await_only(self._wait(lane))
         return batch.take(lane)
 
     def leave(self, lane: Lane, connection: Connection) -> None:
@@ -178,16 +202,17 @@ class SharedSnapshot:
             self.leader = next(iter(self._inside), lane)
             self.is_lost = self.leader is lane
 
-    async def _wait(self) -> None:
+    async def _wait(self, lane: Lane) -> None:
         """Wait until one of the lanes on the way has arrived, but not for long."""
         self._arrival = asyncio.get_running_loop().create_future()
+        patience = _PATIENCE if lane.lanes.sessions.owned else _SHORT_PATIENCE
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(patience):
                 await self._arrival
             return
         self._is_sealed = True
-        for job, lane in list(self._joining.items()):
-            lane.recall(job)
+        for job, joining in list(self._joining.items()):
+            joining.recall(job)
 
     def _seal(self) -> None:
         self._is_sealed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -81,6 +82,9 @@ class DatabaseSnapshot(Protocol):
     def seal(self) -> None:
         """Let nobody else join."""
 
+    def is_seen_by(self, connection: Connection) -> bool:
+        """Whether the transaction has not been ended by a query; asks nobody."""
+
     def leave(self, connection: Connection) -> None:
         """End the transaction."""
 
@@ -105,9 +109,8 @@ class PostgreSQLSnapshot:
         self._server = ""
 
     def take(self, connection: Connection, *, shared: bool) -> None:
-        begin = self._begin(self._options.isolation)
-        if self._options.deferrable:
-            begin += " DEFERRABLE"
+        mode = "DEFERRABLE" if self._options.deferrable else "NOT DEFERRABLE"
+        begin = self._begin(self._options.isolation, mode)
         try:
             if shared:
                 self._export(connection, begin)
@@ -126,7 +129,7 @@ class PostgreSQLSnapshot:
         # may lead to several. So it must be the same one, else the division fails.
         sql = (
             f"{self._begin(level)}; SET TRANSACTION SNAPSHOT '{self.identifier}';"
-            f" SELECT 1 / (pg_postmaster_start_time()::text = '{self._server}')::int"
+            f" SELECT 1 / ({_SERVER} = {self._server})::int"
         )
         try:
             send(connection, sql)
@@ -146,23 +149,27 @@ class PostgreSQLSnapshot:
     def seal(self) -> None:
         """Do nothing: the snapshot costs nobody anything."""
 
+    def is_seen_by(self, connection: Connection) -> bool:
+        return _is_in_transaction(connection)
+
     def leave(self, connection: Connection) -> None:
         send(connection, "ROLLBACK")
 
     def _export(self, connection: Connection, begin: str) -> None:
         driver: Any = connection.connection.driver_connection
-        listen = getattr(driver, "add_log_listener", None)
-        exported = "pg_export_snapshot() || '/' || pg_postmaster_start_time()"
-        if listen is None:  # not asyncpg
-            send(connection, begin)
-            found: str = connection.exec_driver_sql(f"SELECT {exported}").scalar_one()
+        exported = f"pg_export_snapshot() || '/' || {_SERVER}"
+        found: str | None = None
+        if hasattr(driver, "add_log_listener"):  # asyncpg
+            found = _translated(connection, _ask_by_message, driver, begin, exported)
         else:
-            found = _ask_by_message(driver, connection, begin, exported)
+            send(connection, begin)
+        if found is None:  # or who stands between passes no messages on
+            found = connection.exec_driver_sql(f"SELECT {exported}").scalar_one()
         self.identifier, _, self._server = found.partition("/")
 
     @staticmethod
-    def _begin(isolation: str) -> str:
-        return f"BEGIN ISOLATION LEVEL {isolation.upper()} READ ONLY"
+    def _begin(isolation: str, mode: str = "NOT DEFERRABLE") -> str:
+        return f"BEGIN ISOLATION LEVEL {isolation.upper()} READ ONLY {mode}"
 
     def _explain(self, error: Exception) -> None:
         if _sqlstate(error) == self._UNSUPPORTED:
@@ -185,14 +192,22 @@ class CockroachDBSnapshot:
 
     def take(self, connection: Connection, *, shared: bool) -> None:  # noqa: ARG002
         now = connection.exec_driver_sql("SELECT cluster_logical_timestamp()")
-        self.identifier = str(now.scalar_one())
-        self.join(connection)
+        time = str(now.scalar_one())
+        self._begin(connection, time)
+        self.identifier = time
 
     def join(self, connection: Connection) -> None:
-        send(connection, f"BEGIN READ ONLY AS OF SYSTEM TIME {self.identifier}")
+        self._begin(connection, self.identifier)
 
     def seal(self) -> None:
         """Do nothing: the past stays."""
+
+    @staticmethod
+    def _begin(connection: Connection, time: str | None) -> None:
+        send(connection, f"BEGIN READ ONLY AS OF SYSTEM TIME {time}")
+
+    def is_seen_by(self, connection: Connection) -> bool:
+        return _is_in_transaction(connection)
 
     def leave(self, connection: Connection) -> None:
         send(connection, "ROLLBACK")
@@ -218,13 +233,13 @@ class SQLiteSnapshot:
 
     def take(self, connection: Connection, *, shared: bool) -> None:
         driver: Any = connection.connection.driver_connection
-        if shared and _translated(connection, self._lock.take, driver):
-            self.identifier = "lock"
+        is_locked = shared and _translated(connection, self._lock.take, driver)
         try:
             self.join(connection)
         except BaseException:
             self.seal()
             raise
+        self.identifier = "lock" if is_locked else None
 
     def join(self, connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
@@ -233,10 +248,18 @@ class SQLiteSnapshot:
     def seal(self) -> None:
         await_only(self._lock.release())
 
+    def is_seen_by(self, connection: Connection) -> bool:
+        driver: Any = connection.connection.driver_connection
+        return bool(driver.in_transaction)
+
     def leave(self, connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
         _translated(connection, driver.rollback)
 
+
+# When a server started, in microseconds, tells it from all others.
+_SERVER = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint"
+_EXPORTED = re.compile(r"[0-9A-F-]+/\d+")
 
 _KINDS: dict[str, type[PostgreSQLSnapshot | CockroachDBSnapshot | SQLiteSnapshot]] = {
     "postgresql": PostgreSQLSnapshot,
@@ -258,13 +281,20 @@ def snapshot_of(database: str, url: URL, options: Snapshot) -> DatabaseSnapshot:
     return _KINDS[database](options, url)
 
 
+def _is_in_transaction(connection: Connection) -> bool:
+    driver: Any = connection.connection.driver_connection
+    if hasattr(driver, "is_in_transaction"):  # asyncpg
+        return bool(driver.is_in_transaction())
+    return bool(driver.info.transaction_status)  # psycopg, where 0 is idle
+
+
 def send(connection: Connection, sql: str) -> None:
     """Send statements in one round trip, and prepare nothing of them."""
     driver: Any = connection.connection.driver_connection
     _translated(connection, driver.execute, sql)
 
 
-def _ask_by_message(driver: Any, connection: Connection, first: str, what: str) -> str:
+async def _ask_by_message(driver: Any, first: str, exported: str) -> str | None:
     """What an expression gives after the statement ``first``, in one round trip.
 
     asyncpg returns no rows of several statements that are sent at once, but passes the
@@ -273,14 +303,15 @@ def _ask_by_message(driver: Any, connection: Connection, first: str, what: str) 
     told: list[str] = []
 
     def listen(_driver: object, message: Any) -> None:
-        told.append(message.message)
+        if message.severity_en == "INFO" and _EXPORTED.fullmatch(message.message):
+            told.append(message.message)
 
     driver.add_log_listener(listen)
     try:
-        send(connection, f"{first}; DO $$BEGIN RAISE INFO '%', {what}; END$$")
+        await driver.execute(f"{first}; DO $$BEGIN RAISE INFO '%', {exported}; END$$")
     finally:
         driver.remove_log_listener(listen)
-    return told[-1]
+    return told[-1] if told else None
 
 
 def _translated(connection: Connection, call: Callable[..., Any], *args: Any) -> Any:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.util import asbool
 
+from ._libpq import shown
 from ._waiting import wait_for_end
+from .errors import SnapshotUnsupportedError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -37,6 +39,7 @@ class WriteLock:
     """
 
     def __init__(self, url: URL) -> None:
+        self._url = url
         self._file = _file(url)
         self.in_memory = self._file is None
         # Who may not write, may not lock either.
@@ -50,6 +53,7 @@ class WriteLock:
         """Take the lock in the thread of ``driver``; false where it cannot be written.
 
         Raises:
+            SnapshotUnsupportedError: There are further files.
             OperationalError: sqlite3's own: others hold it for too long.
         """
         if self._forbidden:
@@ -59,7 +63,7 @@ class WriteLock:
         try:
             while True:
                 try:
-                    return bool(await driver._execute(self._begin))  # noqa: SLF001
+                    return bool(await driver._execute(self._begin, driver))  # noqa: SLF001
                 except sqlite3.OperationalError as error:
                     if not _is_busy(error) or monotonic() > deadline:
                         raise
@@ -80,7 +84,14 @@ class WriteLock:
         except ValueError:  # the thread has ended
             self._end()
 
-    def _begin(self) -> bool:
+    def _begin(self, driver: Any) -> bool:
+        files = driver._conn.execute("PRAGMA database_list").fetchall()  # noqa: SLF001
+        if len([name for _, name, _ in files if name != "temp"]) > 1:
+            raise SnapshotUnsupportedError(
+                shown(self._url),
+                "it has other files attached, and each of them has states of its own."
+                " Gather from each by itself",
+            )
         if self._connection is None:
             self._connection = sqlite3.connect(
                 f"{self._file}?mode=rw",

@@ -13,7 +13,7 @@ A query that fails keeps its own exception; these are for what stands around it:
     │   └── QueueFullError: too many queries wait already
     ├── HoldAndWaitError (RuntimeError): the caller holds what its gather waits for
     ├── SnapshotUnsupportedError (InvalidRequestError): there is no snapshot for all
-    ├── SnapshotLostError (InvalidRequestError): who held the snapshot is gone
+    ├── SnapshotLostError (InvalidRequestError): it has gone before its time
     ├── GathererClosedError (RuntimeError): a call after aclose()
     ├── HomeLoopError (RuntimeError): the call cannot run where it stands
     ├── PatchedProcessError (RuntimeError): gevent or eventlet is in the way
@@ -243,17 +243,17 @@ class SnapshotUnsupportedError(AsyncParallelError, sa_exc.InvalidRequestError):
 
 
 class SnapshotLostError(AsyncParallelError, sa_exc.InvalidRequestError):
-    """A query came too late for its gather's snapshot, whose connection was lost.
+    """A query does not see its gather's snapshot any more.
 
     Attributes:
         query: The label of the query.
     """
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, reason: str) -> None:
         self.query = query
         super().__init__(
-            f"Query {query!r} did not run: the connection that held the snapshot of its"
-            " gather was lost before. Gather again."
+            f"Query {query!r} has no part in the snapshot of its gather: {reason}."
+            " Gather again, without what has ended it."
         )
 
 

@@ -1,0 +1,274 @@
+"""What goes wrong in a gather with one snapshot costs nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from faults import FaultyProxy, Way
+from shop import User
+from sqlalchemy import create_engine, event, func, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from async_parallel import Query, QueryGatherer, Snapshot, _lane, scalar
+from async_parallel._snapshot import PostgreSQLSnapshot
+from async_parallel.errors import (
+    GathererClosedError,
+    QueryTimeoutError,
+    SnapshotUnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+COUNT = scalar(select(func.count()).select_from(User))
+PID = scalar(text("SELECT pg_backend_pid()"))
+SETTING = scalar(text("SELECT current_setting('search_path')"))
+
+
+async def meet(gatherer: QueryGatherer, connections: int) -> set[int]:
+    """Open so many connections, and tell their processes."""
+    barrier = asyncio.Barrier(connections)
+
+    async def ask(session: AsyncSession) -> Any:
+        await barrier.wait()
+        return await session.scalar(PID.source)
+
+    return set(await gatherer.gather([ask] * connections))
+
+
+@pytest.fixture
+def administration(postgres: str) -> Iterator[Any]:
+    """A connection that looks after the server."""
+    engine = create_engine(postgres, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+@pytest.mark.parametrize("sql", ["COMMIT", "ROLLBACK"])
+@pytest.mark.parametrize("limit", [1, None])
+async def test_a_query_that_ends_the_transaction_fails(
+    sql: str, limit: int | None, gatherer: QueryGatherer
+) -> None:
+    """What the others saw would not be one state."""
+
+    def end(session: Session) -> None:
+        session.connection().exec_driver_sql(sql)
+
+    for query in (text(sql), end):
+        with pytest.raises(DBAPIError, match=r"(?i)savepoint"):
+            await gatherer.gather(
+                [COUNT, query, COUNT], snapshot=True, max_concurrency=limit
+            )
+        assert await gatherer.gather([COUNT] * 2, snapshot=True) == [3, 3]
+
+
+@pytest.mark.parametrize("return_exceptions", [False, True])
+async def test_a_setting_does_not_outlast_its_query(
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    *,
+    return_exceptions: bool,
+) -> None:
+    """As without a snapshot, where the connection is closed."""
+    gatherer = make_gatherer(postgres, max_connections=1)
+    change = text("SET search_path TO other")
+    found = await gatherer.gather(
+        [SETTING, change, SETTING, change, SETTING],
+        snapshot=True,
+        return_exceptions=return_exceptions,
+    )
+    assert found[0] == found[2] == found[4]
+
+
+async def test_dead_connections_are_replaced_each_time(
+    postgres_gatherer: QueryGatherer, administration: Any
+) -> None:
+    """That who takes the snapshot has a dead one costs it no failure."""
+    for _ in range(3):
+        pids = await meet(postgres_gatherer, 3)
+        for pid in pids:
+            administration.execute(text(f"SELECT pg_terminate_backend({pid}, 1000)"))
+        assert await postgres_gatherer.gather([COUNT] * 3, snapshot=True) == [3] * 3
+
+
+async def test_a_snapshot_that_is_not_given_leaves_the_connection_well(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer], administration: Any
+) -> None:
+    """A role that may not export, for one, has a usable connection afterwards."""
+    revoke = "REVOKE EXECUTE ON FUNCTION pg_export_snapshot() FROM PUBLIC"
+    administration.execute(text("CREATE ROLE humble LOGIN"))
+    administration.execute(text("GRANT SELECT ON users TO humble"))
+    administration.execute(text(revoke))
+    try:
+        url = postgres.replace("//postgres:@", "//humble@")
+        gatherer = make_gatherer(url, max_connections=2)
+        pids = await meet(gatherer, 2)
+        for _ in range(3):
+            with pytest.raises(DBAPIError, match="permission denied"):
+                await gatherer.gather([COUNT] * 2, snapshot=True)
+            assert await gatherer.gather([COUNT] * 2) == [3] * 2
+        assert await meet(gatherer, 2) == pids
+        await gatherer.aclose()
+    finally:
+        grant = revoke.replace("REVOKE", "GRANT").replace(" FROM ", " TO ")
+        administration.execute(text(grant))
+        administration.execute(text("REVOKE ALL ON users FROM humble"))
+        administration.execute(text("DROP ROLE humble"))
+
+
+async def test_settings_of_a_session_do_not_matter(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Neither its time zone, nor what the server tells it, nor its defaults."""
+    zones = iter(["Asia/Tokyo", "America/Lima", "UTC"])
+    engine = create_async_engine(postgres.replace("psycopg2", "asyncpg"), pool_size=3)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for name, value in (
+            ("TimeZone", next(zones)),
+            ("DateStyle", "German"),
+            ("client_min_messages", "log"),
+            ("log_min_duration_statement", "0"),
+            ("default_transaction_deferrable", "on"),
+        ):
+            cursor.execute(f"SET {name} TO '{value}'")
+        cursor.close()
+
+    gatherer = make_gatherer(engine, max_connections=3)
+    try:
+        await meet(gatherer, 3)
+        for snapshot in (True, Snapshot(isolation="serializable")):
+            assert await gatherer.gather([COUNT] * 3, snapshot=snapshot) == [3] * 3
+    finally:
+        await engine.dispose()
+
+
+async def test_a_network_that_is_cut_at_the_end_is_not_waited_for(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer], monkeypatch: Any
+) -> None:
+    """The end of the transaction is told for a while; then the connection is cut."""
+    monkeypatch.setattr(_lane, "_LEAVE_GRACE", 0.1)
+    leave = PostgreSQLSnapshot.leave
+    async with FaultyProxy(postgres) as proxy:
+        gatherer = make_gatherer(str(proxy.url), max_connections=1)
+
+        def leave_cut_off(snapshot: PostgreSQLSnapshot, connection: Any) -> None:
+            proxy.black_hole(Way.TO_SERVER)
+            leave(snapshot, connection)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PostgreSQLSnapshot, "leave", leave_cut_off)
+            async with asyncio.timeout(20):
+                assert await gatherer.gather([COUNT], snapshot=True) == [3]
+        proxy.restore()
+        assert await gatherer.gather([COUNT], snapshot=True) == [3]
+        await gatherer.aclose()
+
+
+async def test_closing_ends_a_gather_that_is_about_to_begin_again(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer], administration: Any
+) -> None:
+    """It opens no connections that nobody would close."""
+    administration.execute(
+        text(
+            "CREATE OR REPLACE FUNCTION conflict() RETURNS int LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END$$"
+        )
+    )
+    for delay in (0, 0.002, 0.005, 0.01, 0.02, 0.05):
+        gatherer = make_gatherer(postgres, max_connections=2)
+        await meet(gatherer, 2)
+        conflicting = [text("SELECT conflict()"), text("SELECT 1")]
+        task = asyncio.create_task(gatherer.gather(conflicting, snapshot=True))
+        await asyncio.sleep(delay)
+        await gatherer.aclose()
+        with pytest.raises((GathererClosedError, DBAPIError)):
+            await task
+        pool: Any = gatherer.engine.pool
+        assert pool.checkedin() == 0
+    administration.execute(text("DROP FUNCTION conflict()"))
+
+
+async def test_who_leads_may_run_out_of_time_while_others_join(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer], monkeypatch: Any
+) -> None:
+    """Then SQLite's lock is given up, and nobody joins who would see more."""
+    gatherer = make_gatherer(sqlite, max_connections=4)
+    await gatherer.gather(COUNT)
+    connect = gatherer.engine.sync_engine.dialect.connect
+
+    def connect_slowly(*args: Any, **options: Any) -> Any:
+        from sqlalchemy.util import await_only
+
+        await_only(asyncio.sleep(0.3))
+        return connect(*args, **options)
+
+    monkeypatch.setattr(gatherer.engine.sync_engine.dialect, "connect", connect_slowly)
+    task = asyncio.create_task(
+        gatherer.gather(
+            [Query(COUNT.source, timeout=0.05), *[COUNT] * 5],
+            snapshot=True,
+            return_exceptions=True,
+        )
+    )
+    await asyncio.sleep(0.15)
+    with contextlib.closing(sqlite3.connect(sqlite[10:], timeout=0.05)) as writer:
+        writer.execute("INSERT INTO users (id, name) VALUES (99, 'new')")
+        # In the rollback journal's mode readers keep a writer from committing.
+        with contextlib.suppress(sqlite3.OperationalError):
+            writer.commit()
+        writer.rollback()
+    found = await task
+    assert isinstance(found[0], QueryTimeoutError)
+    assert len(set(found[1:])) == 1
+
+
+async def test_attached_files_are_refused(
+    sqlite: str, tmp_path: Path, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Each file has states of its own."""
+    engine = create_async_engine(sqlite.replace("sqlite:", "sqlite+aiosqlite:"))
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def attach(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"ATTACH '{tmp_path / 'other.sqlite3'}' AS other")
+        cursor.close()
+
+    gatherer = make_gatherer(engine)
+    with pytest.raises(SnapshotUnsupportedError, match="attached"):
+        await gatherer.gather([COUNT] * 2, snapshot=True)
+    assert await gatherer.gather([COUNT] * 2) == [3] * 2
+    await engine.dispose()
+
+
+async def test_a_file_that_cannot_be_written_is_read_by_one_connection(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Nobody can lock it, and one transaction sees one state."""
+    path = sqlite.removeprefix("sqlite:///")
+    for option in ("mode=ro", "immutable=1"):
+        gatherer = make_gatherer(f"sqlite:///file:{path}?{option}&uri=true")
+        assert await gatherer.gather([COUNT] * 4, snapshot=True) == [3] * 4
+
+
+async def test_a_database_in_memory_is_refused(
+    make_gatherer: Callable[..., QueryGatherer],
+) -> None:
+    """Connections of a shared cache see each other's changes at once."""
+    url = "sqlite:///file:shared?mode=memory&cache=shared&uri=true"
+    gatherer = make_gatherer(url)
+    with pytest.raises(SnapshotUnsupportedError, match="shared cache"):
+        await gatherer.gather([text("SELECT 1")] * 2, snapshot=True)
