@@ -137,6 +137,17 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def snapshots(session: nox.Session) -> None:
+    """Gather while another process moves money; ``-- GATHERS``, or 10,000 each."""
+    install(session, "tests")
+    gathers = session.posargs[0] if session.posargs else "10000"
+    session.run(
+        *["python", "-m", "pytest", "-s", "tests/test_snapshot_invariant.py"],
+        env={"PYTHONSAFEPATH": "1", "ASYNC_PARALLEL_SNAPSHOT_GATHERS": gathers},
+    )
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Measure branch coverage of the tests."""
     install(session, "tests")

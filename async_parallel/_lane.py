@@ -15,7 +15,7 @@ from ._nested import NestedSessions, SnapshotSessions
 from ._pool import is_gone, is_torn
 from ._query import has_rows
 from ._recovery import is_loss, pause_before_repeat
-from ._shared_snapshot import TooLateError
+from ._shared_snapshot import LOST, TooLateError
 from ._sources import Kind, check_returned
 from ._waiting import contained
 from .errors import SnapshotLostError
@@ -119,8 +119,9 @@ class Lane:
             )
 
     def recall(self, job: Job) -> None:
-        """Have ``job`` put back, for which the lane only connects yet."""
-        if job is self.job and self._connection is None and not job.cancelled:
+        """Have ``job`` put back, with which the lane only joins a snapshot yet."""
+        joins = job is self.job and self._snapshot is None
+        if joins and not (job.cancelled or self._recalled):
             self._recalled = True
             if self._begun:
                 self.task.cancel()
@@ -235,14 +236,7 @@ class Lane:
 
     def _go_on(self, job: Job, snapshot: SharedSnapshot) -> Job | None:
         """The next query that sees the same snapshot; without one, leave that."""
-        connection, database = self._connection, snapshot.database
-        if connection is None or is_gone(connection):
-            is_broken = True
-        elif job.error is not None and job.plain and not database.survives_errors:
-            is_broken = True  # but for a savepoint, it has ended the transaction
-        else:
-            is_broken = not database.is_seen_by(connection)
-        following = snapshot.following(self, job, is_broken=is_broken)
+        following = snapshot.following(self, job, self._connection)
         if following is None:
             self._leave()
         self.lanes.enqueue(job.batch)
@@ -256,8 +250,7 @@ class Lane:
                 raise asyncio.CancelledError
             tries += 1
             if self._snapshot is not None and self._snapshot.is_lost:
-                reason = "the connection that held it was lost before"
-                raise SnapshotLostError(job.query.label, reason)
+                raise SnapshotLostError(job.query.label, LOST)
             connection = self._connect()
             try:
                 if job.batch.snapshot is not self._snapshot:

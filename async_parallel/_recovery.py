@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exc as sa_exc
 
-from .errors import SnapshotUnsupportedError
+from .errors import SnapshotLostError, SnapshotUnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,8 +64,9 @@ def pause_before_all_again(error: Exception, tries: int) -> float | None:
     """
     if isinstance(error, sa_exc.StatementError):
         return pause_before_repeat(error, tries)
-    again = isinstance(error, SnapshotUnsupportedError) and error.may_pass
-    return _jittered(tries) if again and tries < MOST_TRIES else None
+    if not isinstance(error, (SnapshotUnsupportedError, SnapshotLostError)):
+        return None
+    return _jittered(tries) if error.may_pass and tries < MOST_TRIES else None
 
 
 def is_loss(error: sa_exc.StatementError) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import exc as sa_exc
 
 from ._lanes import Lanes
 from ._recovery import pause_before_all_again
-from .errors import GathererClosedError, SnapshotUnsupportedError
+from .errors import GathererClosedError
 
 if TYPE_CHECKING:
     from ._batch import Batch
@@ -75,7 +75,7 @@ class Runner:
             tries += 1
             try:
                 return await self._try(call, begun_at)
-            except (sa_exc.StatementError, SnapshotUnsupportedError) as error:
+            except sa_exc.SQLAlchemyError as error:
                 again = call.repeatable
                 pause = pause_before_all_again(error, tries) if again else None
                 if pause is None:

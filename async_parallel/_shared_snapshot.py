@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
+    from ._batch import Batch
     from ._job import Job
     from ._lane import Lane
     from ._snapshot import DatabaseSnapshot
 
 _logger = logging.getLogger("async_parallel")
 
-# Seconds that the lane which holds the snapshot waits for others that connect, before
-# it runs their queries itself. In a pool that is not the gatherer's own they may be
-# waiting for what another gather holds, which waits for this one.
-_PATIENCE = 5.0
+# Seconds that the lane which holds the snapshot waits for others on their way before it
+# runs their queries itself. In a pool that is not the gatherer's own, or in PgBouncer's
+# queue, they may be waiting for what another gather holds, which waits for this one.
 _SHORT_PATIENCE = 0.5
+_PATIENCE = 5.0
+
+
+LOST = "the connection that held it was lost"
 
 
 class TooLateError(Exception):
@@ -59,6 +63,7 @@ class SharedSnapshot:
         self.leader: Lane | None = None
         self.is_lost = False
         self._inside: set[Lane] = set()
+        self._batch: Batch | None = None
         self._identifier: str | None = None
         self._is_taken = self._is_sealed = False
         self._lanes = 0
@@ -93,8 +98,7 @@ class SharedSnapshot:
     def arrived(self, job: Job) -> None:
         """Note that the lane of ``job`` joined, or will not."""
         self._joining.pop(job, None)
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+        self._tell()
 
     def enter(self, lane: Lane, job: Job, connection: Connection) -> None:
         """Have ``connection`` see it: by taking it, or by joining."""
@@ -108,9 +112,10 @@ class SharedSnapshot:
                 else:
                     self._join(connection)
             except Exception:
-                self.end(connection)
+                self._end(connection)
                 raise
         self.arrived(job)
+        self._batch = job.batch
         self._inside.add(lane)
         self._lanes += 1
 
@@ -129,27 +134,37 @@ class SharedSnapshot:
             and not self.database.survives_errors
         )
 
-    def end(self, connection: Connection) -> None:
-        """End the transaction; a connection that will not is closed."""
+    def _end(self, connection: Connection) -> bool:
+        """End the transaction, and tell whether it was well up to now.
+
+        A connection that cannot is closed.
+        """
+        if is_gone(connection):
+            return False
         try:
-            if not is_gone(connection):
-                if connection.in_transaction():
-                    connection.rollback()  # SQLAlchemy's; nothing is sent
-                self.database.leave(connection)
+            if connection.in_transaction():
+                connection.rollback()  # SQLAlchemy's; nothing is sent
+            is_well = self.database.is_seen_by(connection)
+            self.database.leave(connection)
         except (sa_exc.SQLAlchemyError, OSError):  # nothing of it is anybody's result
             connection.invalidate()
+            return False
         except BaseException:
             connection.invalidate()
             raise
+        return is_well
 
     def check(self, job: Job, connection: Connection) -> None:
-        """Check that ``job``, which has run, has not ended the transaction.
+        """Check that ``job``, which has run, has seen the snapshot to its end.
 
         Raises:
-            SnapshotLostError: It has.
+            SnapshotLostError: It may not have, or has ended the transaction itself.
         """
+        if self.is_lost:
+            raise SnapshotLostError(job.query.label, LOST)
         if not is_gone(connection) and not self.database.is_seen_by(connection):
-            raise SnapshotLostError(job.query.label, "it has ended the transaction")
+            reason = "it has ended the transaction"
+            raise SnapshotLostError(job.query.label, reason, may_pass=False)
 
     def let_join(self, lane: Lane) -> None:
         """Wait for those who join, where that must not last."""
@@ -161,58 +176,89 @@ class SharedSnapshot:
                 finally:
                     self._seal()
 
-    def following(self, lane: Lane, job: Job, *, is_broken: bool = False) -> Job | None:
+    def following(
+        self, lane: Lane, job: Job, connection: Connection | None
+    ) -> Job | None:
         """The next query for ``lane``, which has run ``job``; ``None`` to leave.
 
         Who leads stays until none waits, so that others may join. Who has joined makes
         room where other gathers wait.
-
-        Args:
-            lane: A lane that sees it.
-            job: What it ran.
-            is_broken: Whether the lane sees it no more.
         """
         batch = job.batch
+        is_broken = self._is_broken(job, connection)
         if is_broken:
             self._hand_over(lane)
         leads = self.leader is lane
         if not leads and (is_broken or lane.lanes.others_wait(batch)):
             return None
         while not batch.has_room:
-            if not (leads and self._joining):
+            if leads and self._joining:
+                await_only(self._wait(lane))
+            elif leads and self.database.ends_with_leader and self._inside - {lane}:
+                await_only(self._next_arrival())
+            else:
                 return None
-            await_only(self._wait(lane))
         return batch.take(lane)
+
+    def _is_broken(self, job: Job, connection: Connection | None) -> bool:
+        """Whether ``connection``, on which ``job`` has run, sees it no more."""
+        if connection is None or is_gone(connection):
+            return True
+        if job.error is not None and job.plain and not self.database.survives_errors:
+            return True  # there was no savepoint
+        return not self.database.is_seen_by(connection)
 
     def leave(self, lane: Lane, connection: Connection) -> None:
         """Note that ``lane`` leaves it, and end its transaction."""
-        self._inside.discard(lane)
+        if not self.database.ends_with_leader:
+            self._inside.discard(lane)  # now, so that it is not made to lead
         with self._timed():
             try:
                 if self.leader is lane:
                     self._seal()
             finally:
-                self.end(connection)
+                is_well = self._end(connection)
+                self._inside.discard(lane)
+                self._tell()
+        if self.leader is lane and self.database.ends_with_leader and not is_well:
+            self._fail()
 
     def _hand_over(self, lane: Lane) -> None:
         """Have another lane stay to the end, if there is one that can."""
         self._inside.discard(lane)
         if self.leader is lane:
             self._is_sealed = True
-            self.leader = next(iter(self._inside), lane)
+            if not self.database.ends_with_leader:
+                self.leader = next(iter(self._inside), lane)
             self.is_lost = self.leader is lane
+
+    def _fail(self) -> None:
+        """Have the gather fail, of which some may have seen something else."""
+        if self._lanes > 1 and self._batch is not None:
+            label = self._batch.jobs[0].query.label
+            self._batch.abort(SnapshotLostError(label, LOST))
+
+    def _tell(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def _next_arrival(self) -> None:
+        """Wait until a lane has joined, or left."""
+        self._arrival = asyncio.get_running_loop().create_future()
+        await self._arrival
 
     async def _wait(self, lane: Lane) -> None:
         """Wait until one of the lanes on the way has arrived, but not for long."""
         self._arrival = asyncio.get_running_loop().create_future()
-        patience = _PATIENCE if lane.lanes.sessions.owned else _SHORT_PATIENCE
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._arrival
-            return
-        self._is_sealed = True
-        for job, joining in list(self._joining.items()):
-            joining.recall(job)
+        for patience in (_SHORT_PATIENCE, _PATIENCE):
+            await asyncio.wait([self._arrival], timeout=patience)
+            if self._arrival.done():
+                return
+            for job, joining in list(self._joining.items()):
+                connects = joining.doing == "connecting" and lane.lanes.sessions.owned
+                if patience == _PATIENCE or not connects:
+                    self._is_sealed = True
+                    joining.recall(job)
 
     def _seal(self) -> None:
         self._is_sealed = True

@@ -62,9 +62,11 @@ class DatabaseSnapshot(Protocol):
         stays_open: Whether others may join up to ``leave`` by who took it; else only
             up to ``seal``.
         survives_errors: Whether a connection is still in it after a statement failed.
+        ends_with_leader: Whether who joined sees it only while who took it does.
     """
 
     identifier: str | None
+    ends_with_leader: bool
     stays_open: ClassVar[bool]
     survives_errors: ClassVar[bool]
 
@@ -104,6 +106,7 @@ class PostgreSQLSnapshot:
 
     def __init__(self, options: Snapshot, url: URL) -> None:
         self.identifier: str | None = None
+        self.ends_with_leader = False
         self._options = options
         self._url = url
         self._server = ""
@@ -157,7 +160,7 @@ class PostgreSQLSnapshot:
 
     def _export(self, connection: Connection, begin: str) -> None:
         driver: Any = connection.connection.driver_connection
-        exported = f"pg_export_snapshot() || '/' || {_SERVER}"
+        exported = f"concat_ws('/', pg_export_snapshot(), {_SERVER}, {_STANDBY})"
         found: str | None = None
         if hasattr(driver, "add_log_listener"):  # asyncpg
             found = _translated(connection, _ask_by_message, driver, begin, exported)
@@ -165,7 +168,11 @@ class PostgreSQLSnapshot:
             send(connection, begin)
         if found is None:  # or who stands between passes no messages on
             found = connection.exec_driver_sql(f"SELECT {exported}").scalar_one()
-        self.identifier, _, self._server = found.partition("/")
+        self.identifier, self._server, standby = found.split("/")
+        # There replay, waiting to remove rows, looks once for those who may need them.
+        # Who joins later is not among them, and loses the rows when the others have
+        # gone: without an error.
+        self.ends_with_leader = standby == "1"
 
     @staticmethod
     def _begin(isolation: str, mode: str = "NOT DEFERRABLE") -> str:
@@ -185,6 +192,7 @@ class CockroachDBSnapshot:
     """
 
     stays_open: ClassVar = True
+    ends_with_leader = False
     survives_errors: ClassVar = False
 
     def __init__(self, options: Snapshot, url: URL) -> None:  # noqa: ARG002
@@ -217,6 +225,7 @@ class SQLiteSnapshot:
     """By a lock that keeps writers out while the readers begin."""
 
     stays_open: ClassVar = False
+    ends_with_leader = False
     survives_errors: ClassVar = True
     # A transaction begins to read with its first statement.
     _BEGIN = "BEGIN; SELECT 1 FROM sqlite_master LIMIT 1;"
@@ -259,7 +268,8 @@ class SQLiteSnapshot:
 
 # When a server started, in microseconds, tells it from all others.
 _SERVER = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint"
-_EXPORTED = re.compile(r"[0-9A-F-]+/\d+")
+_STANDBY = "pg_is_in_recovery()::int"
+_EXPORTED = re.compile(r"[0-9A-F-]+/\d+/[01]")
 
 _KINDS: dict[str, type[PostgreSQLSnapshot | CockroachDBSnapshot | SQLiteSnapshot]] = {
     "postgresql": PostgreSQLSnapshot,

@@ -247,13 +247,15 @@ class SnapshotLostError(AsyncParallelError, sa_exc.InvalidRequestError):
 
     Attributes:
         query: The label of the query.
+        may_pass: Whether it may not happen again.
     """
 
-    def __init__(self, query: str, reason: str) -> None:
+    def __init__(self, query: str, reason: str, *, may_pass: bool = True) -> None:
         self.query = query
+        self.may_pass = may_pass
         super().__init__(
             f"Query {query!r} has no part in the snapshot of its gather: {reason}."
-            " Gather again, without what has ended it."
+            f" Gather again{'' if may_pass else ', without what has ended it'}."
         )
 
 
