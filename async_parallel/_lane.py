@@ -12,7 +12,7 @@ from sqlalchemy.util import await_only
 from ._connections import closings_ended
 from ._detached import guard
 from ._nested import NestedSessions, SnapshotSessions
-from ._pool import is_gone, is_torn
+from ._pool import is_torn
 from ._query import has_rows
 from ._recovery import is_loss, pause_before_repeat
 from ._shared_snapshot import LOST, TooLateError

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from restartable import RestartableServer
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-_MOST_CONNECTIONS = 20
+# A server gives its numbers in turn; it has some more than it takes connections.
+_MOST_CONNECTIONS = 300
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ"
 _TRANSACTIONS = "DO $$BEGIN FOR _ IN 1..{count} LOOP COMMIT; END LOOP; END$$"
 # More than there were on the second server, which can so be brought to the same number.
@@ -74,20 +75,19 @@ class Twin:
         process, transaction = map(int, virtual.split("/"))
         self._server = server
         self._process, self._transaction = process, transaction
-        self._connections: list[Any] = []
+        self._connection: Any = None
 
     async def __aenter__(self) -> Self:
         try:
-            connection, transaction = await self._find()
-            await connection.execute("ROLLBACK")
+            transaction = await self._find()
+            await self._connection.execute("ROLLBACK")
             # One more for the statement itself, and one for what is exported then.
             missing = self._transaction - transaction - 2
             assert missing >= 0, "the second server is ahead"
-            await connection.execute(_TRANSACTIONS.format(count=missing))
-            made = await self._export(connection)
-            assert made == (self._process, self._transaction)
+            await self._connection.execute(_TRANSACTIONS.format(count=missing))
+            assert await self._export() == (self._process, self._transaction)
         except BaseException:
-            await self._close()
+            await self._connection.close()
             raise
         return self
 
@@ -97,27 +97,23 @@ class Twin:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._close()
+        await self._connection.close()
 
-    async def _find(self) -> tuple[Any, int]:
-        """The connection of the process, and the number of its transaction."""
+    async def _find(self) -> int:
+        """Connect to the process, and return the number of its transaction."""
         for _ in range(_MOST_CONNECTIONS):
-            self._connections.append(await _connect(self._server))
-            process, transaction = await self._export(self._connections[-1])
+            self._connection = await _connect(self._server)
+            process, transaction = await self._export()
             if process == self._process:
-                return self._connections[-1], transaction
-        raise AssertionError("no connection has the number of the other server's")
+                return transaction
+            await self._connection.close()
+        raise AssertionError("no process has the number of the other server's")
 
-    @staticmethod
-    async def _export(connection: Any) -> tuple[int, int]:
-        await connection.execute(_BEGIN)
-        name: str = await connection.fetchval("SELECT pg_export_snapshot()")
+    async def _export(self) -> tuple[int, int]:
+        await self._connection.execute(_BEGIN)
+        name: str = await self._connection.fetchval("SELECT pg_export_snapshot()")
         process, transaction, _ = name.split("-")
         return int(process, 16), int(transaction, 16)
-
-    async def _close(self) -> None:
-        for connection in self._connections:
-            await connection.close()
 
 
 async def _connect(server: RestartableServer) -> Any:
