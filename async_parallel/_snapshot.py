@@ -86,6 +86,7 @@ class DatabaseSnapshot(Protocol):
 
     def is_seen_by(self, connection: Connection) -> bool:
         """Whether the transaction has not been ended by a query; asks nobody."""
+        ...
 
     def leave(self, connection: Connection) -> None:
         """End the transaction."""
@@ -167,7 +168,7 @@ class PostgreSQLSnapshot:
         else:
             send(connection, begin)
         if found is None:  # or who stands between passes no messages on
-            found = connection.exec_driver_sql(f"SELECT {exported}").scalar_one()
+            found = str(connection.exec_driver_sql(f"SELECT {exported}").scalar_one())
         self.identifier, self._server, standby = found.split("/")
         # There replay, waiting to remove rows, looks once for those who may need them.
         # Who joins later is not among them, and loses the rows when the others have
