@@ -123,6 +123,8 @@ class Lane:
         joins = job is self.job and self._snapshot is None
         if joins and not (job.cancelled or self._recalled):
             self._recalled = True
+            if self._connection is not None:  # closing it would wait in the same queue
+                self._sessions.terminate(self._connection)
             if self._begun:
                 self.task.cancel()
 

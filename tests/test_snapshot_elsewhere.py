@@ -158,7 +158,7 @@ async def connect_in_turn(gatherer: QueryGatherer, count: int) -> None:
 
 
 @needs_pgbouncer
-@pytest.mark.parametrize(("pool_size", "gathers"), [(1, 1), (2, 10)])
+@pytest.mark.parametrize(("pool_size", "gathers"), [(1, 1), (2, 6)])
 async def test_no_gather_waits_for_ever_in_the_queue_of_pgbouncer(
     pool_size: int,
     gathers: int,
