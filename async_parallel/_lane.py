@@ -15,7 +15,7 @@ from ._nested import NestedSessions, SnapshotSessions
 from ._pool import is_torn
 from ._query import has_rows
 from ._recovery import is_loss, pause_before_repeat
-from ._shared_snapshot import LOST, TooLateError
+from ._shared_snapshot import LOST
 from ._sources import Kind, check_returned
 from ._waiting import contained
 from .errors import SnapshotLostError
@@ -46,6 +46,10 @@ class _Stopped(OSError):  # noqa: N818 - it never leaves this module
 
     Of a kind that it expects where it is closing one at that moment.
     """
+
+
+class _TooLate(Exception):  # noqa: N818 - it never leaves this module
+    """Nobody may join the snapshot any more; the query is for those who have."""
 
 
 class Lane:
@@ -234,7 +238,7 @@ class Lane:
             return False
         if self._connection is None and isinstance(error, Exception):
             return True
-        return self._recalled or isinstance(error, TooLateError)
+        return self._recalled or isinstance(error, _TooLate)
 
     def _go_on(self, job: Job, snapshot: SharedSnapshot) -> Job | None:
         """The next query that sees the same snapshot; without one, leave that."""
@@ -272,7 +276,8 @@ class Lane:
 
     def _enter(self, job: Job, snapshot: Any, connection: Connection) -> None:
         """Have ``connection`` see the snapshot of the job's gather."""
-        snapshot.enter(self, job, connection)
+        if not snapshot.enter(self, job, connection):
+            raise _TooLate
         self._snapshot = snapshot
         guarded = snapshot.must_outlive(job)
         self._sessions = SnapshotSessions(self._sessions, guarded=guarded)

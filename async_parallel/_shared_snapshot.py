@@ -12,7 +12,7 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.util import await_only
 
 from ._pool import is_gone
-from .errors import SnapshotLostError
+from .errors import SnapshotLostError, SnapshotUnsupportedError
 from .instrumentation import SnapshotReport
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ _PATIENCE = 5.0
 
 
 LOST = "the connection that held it was lost"
-
-
-class TooLateError(Exception):
-    """A lane came to join when nobody may any more; its query is for the others."""
 
 
 class SharedSnapshot:
@@ -64,6 +60,7 @@ class SharedSnapshot:
         self.is_lost = False
         self._inside: set[Lane] = set()
         self._batch: Batch | None = None
+        self._refusal: SnapshotUnsupportedError | None = None
         self._identifier: str | None = None
         self._is_taken = self._is_sealed = False
         self._lanes = 0
@@ -100,8 +97,9 @@ class SharedSnapshot:
         self._joining.pop(job, None)
         self._tell()
 
-    def enter(self, lane: Lane, job: Job, connection: Connection) -> None:
-        """Have ``connection`` see it: by taking it, or by joining."""
+    def enter(self, lane: Lane, job: Job, connection: Connection) -> bool:
+        """Have ``connection`` see it, by taking it or by joining; unless too late."""
+        is_inside = True
         with self._timed():
             try:
                 if self.leader is lane:
@@ -110,21 +108,32 @@ class SharedSnapshot:
                     self._is_taken = True
                     self._identifier = self.database.identifier
                 else:
-                    self._join(connection)
+                    is_inside = self._join(connection)
+                    if not is_inside:
+                        self._end(connection)
             except Exception:
                 self._end(connection)
                 raise
+        if not is_inside:
+            return False
         self.arrived(job)
         self._batch = job.batch
         self._inside.add(lane)
         self._lanes += 1
+        return True
 
-    def _join(self, connection: Connection) -> None:
-        if not self._is_sealed:
+    def _join(self, connection: Connection) -> bool:
+        if self._is_sealed:
+            return False
+        try:
             self.database.join(connection)
-            if not self._is_sealed or self.database.stays_open:
-                return
-        raise TooLateError
+        except SnapshotUnsupportedError as error:
+            if not error.may_pass:
+                raise
+            # Perhaps because the query of who leads has failed, which then says more.
+            self._refusal, self._is_sealed = error, True
+            return False
+        return self.database.stays_open or not self._is_sealed
 
     def must_outlive(self, job: Job) -> bool:
         """Whether others of the gather need the snapshot, though ``job`` may fail."""
@@ -189,6 +198,8 @@ class SharedSnapshot:
         if is_broken:
             self._hand_over(lane)
         leads = self.leader is lane
+        if leads and self._refusal is not None and not is_broken:
+            batch.abort(self._refusal)
         if not leads and (is_broken or lane.lanes.others_wait(batch)):
             return None
         while not batch.has_room:

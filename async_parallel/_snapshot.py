@@ -102,7 +102,8 @@ class PostgreSQLSnapshot:
     stays_open: ClassVar = True
     survives_errors: ClassVar = False
     _UNSUPPORTED = "0A000"  # serializable on a standby; a server that only looks alike
-    _UNKNOWN: ClassVar = {"22023", "42704"}  # before PostgreSQL 16, and since
+    # Unknown, before PostgreSQL 16 and since; and of a transaction that has just ended.
+    _UNKNOWN: ClassVar = {"22023", "42704", "55000"}
     _DIVISION_BY_ZERO = "22012"
 
     def __init__(self, options: Snapshot, url: URL) -> None:

@@ -90,6 +90,18 @@ async def test_a_setting_does_not_outlast_its_query(
     assert found[0] == found[2] == found[4]
 
 
+async def test_the_failure_of_who_leads_is_what_is_raised(
+    postgres_gatherer: QueryGatherer,
+) -> None:
+    """Not that the others could not join after it."""
+    await meet(postgres_gatherer, 5)
+    for _ in range(40):
+        with pytest.raises(DBAPIError, match="nowhere"):
+            await postgres_gatherer.gather(
+                [text("SELECT 1 FROM nowhere"), *[COUNT] * 4], snapshot=True
+            )
+
+
 async def test_dead_connections_are_replaced_each_time(
     postgres_gatherer: QueryGatherer, administration: Any
 ) -> None:
