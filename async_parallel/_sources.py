@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.engine import FilterResult, Result
-from sqlalchemy.exc import CompileError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm.attributes import QueryableAttribute
 from sqlalchemy.orm.query import Query as LegacyQuery
@@ -228,7 +227,7 @@ def describe(source: Executable | Callable[..., Any]) -> str:
     if isinstance(source, Executable):
         try:
             return _shorten(" ".join(str(source).split()))
-        except CompileError:  # of one dialect only, which str() does not know
+        except Exception:  # noqa: BLE001 - what is wrong with it, its run will tell
             return f"a {type(source).__name__}"
     function = _unwrap(source)
     return str(getattr(function, "__qualname__", None) or type(function).__name__)

@@ -10,8 +10,9 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 from shop import User
 from sqlalchemy import create_engine, event, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import defer, undefer
 
 from async_parallel import QueryGatherer, _lane, _sqlite
 from async_parallel._sessions import Sessions
@@ -123,6 +124,16 @@ async def test_a_database_error_is_sqlalchemys_own(gatherer: QueryGatherer) -> N
     assert caught.value.__notes__ == [
         "async_parallel: query 1 of 1, 'SELECT 1 FROM nowhere'"
     ]
+
+
+async def test_a_statement_that_cannot_be_compiled_raises_its_own_error(
+    gatherer: QueryGatherer,
+) -> None:
+    """Although its label, which is its text, cannot be made then either."""
+    nonsense = select(User).options(defer(User.name)).options(undefer(User.name))
+    with pytest.raises(InvalidRequestError, match="in conflict") as caught:
+        await gatherer.gather(select(User.id), nonsense)
+    assert caught.value.__notes__ == ["async_parallel: query 2 of 2, 'a Select'"]
 
 
 async def test_the_first_failure_stops_the_siblings(endless: Endless) -> None:
