@@ -11,10 +11,17 @@ import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy.util import await_only
 
 from . import _sqlite
+from ._driver import driver_of, sqlstate, translated
+from ._libpq import shown
+from ._postgres_snapshot import CockroachDBSnapshot, PostgreSQLSnapshot
+from ._sqlite_snapshot import SQLiteSnapshot
+from .errors import SnapshotUnsupportedError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import URL, Connection
     from sqlalchemy.exc import DBAPIError
+
+    from ._snapshot import DatabaseSnapshot, Snapshot
 
 # Seconds that the server has to end a statement that was cancelled.
 _SETTLE_TIMEOUT = 1.0
@@ -46,6 +53,15 @@ class Backend:
     def end(self, connection: Connection) -> None:
         """Return a connection to AUTOCOMMIT after its transaction ended."""
         raise NotImplementedError
+
+    def snapshot(self, options: Snapshot, url: URL) -> DatabaseSnapshot:  # noqa: ARG002
+        """A snapshot, not yet taken, for the connections of one gather.
+
+        Raises:
+            SnapshotUnsupportedError: There is none.
+        """
+        reason = "there is none of its kind here. Ask one query after another"
+        raise SnapshotUnsupportedError(shown(url), reason)
 
     def refused_write(self, error: DBAPIError) -> bool:
         """Whether ``error`` says that the session is read-only."""
@@ -83,22 +99,21 @@ class PostgreSQL(Backend):
         # now, it costs the same, and shows a dead connection while all may be repeated.
         start = getattr(dbapi, "_start_transaction", None)
         if start is not None:
-            try:
-                await_only(start())
-            except BaseException as error:  # noqa: BLE001 - is wrapped, as any other
-                private: Any = connection
-                private._handle_dbapi_exception(error, None, None, None, None)  # noqa: SLF001
+            translated(connection, start)
 
     def end(self, connection: Connection) -> None:
         connection.dialect.set_isolation_level(_dbapi(connection), "AUTOCOMMIT")
 
+    def snapshot(self, options: Snapshot, url: URL) -> DatabaseSnapshot:
+        return PostgreSQLSnapshot(options, url)
+
     def refused_write(self, error: DBAPIError) -> bool:
-        return getattr(error.orig, "sqlstate", None) == self._READ_ONLY_SQL_TRANSACTION
+        return sqlstate(error) == self._READ_ONLY_SQL_TRANSACTION
 
     def settle(self, connection: Connection) -> bool:
         # Cancelled, asyncpg asks the server to end the statement, and can be used again
         # when that has answered. There is no public way to wait for that alone.
-        driver: Any = connection.connection.driver_connection
+        driver = driver_of(connection)
         protocol: Any = getattr(driver, "_protocol", None)
         wait = getattr(protocol, "_wait_for_cancellation", None)
         # Where it does not ask, the cancel came between two messages: what it has
@@ -112,9 +127,16 @@ class PostgreSQL(Backend):
         return not driver.is_closed()
 
     def terminate(self, connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
+        driver = driver_of(connection)
         if hasattr(driver, "terminate"):  # asyncpg
             driver.terminate()
+
+
+class CockroachDB(PostgreSQL):
+    """CockroachDB, which speaks as PostgreSQL does."""
+
+    def snapshot(self, options: Snapshot, url: URL) -> DatabaseSnapshot:  # noqa: ARG002
+        return CockroachDBSnapshot()
 
 
 class SQLite(Backend):
@@ -139,17 +161,20 @@ class SQLite(Backend):
     def end(self, connection: Connection) -> None:
         _dbapi(connection).isolation_level = None
 
+    def snapshot(self, options: Snapshot, url: URL) -> DatabaseSnapshot:  # noqa: ARG002
+        return SQLiteSnapshot(url)
+
     def refused_write(self, error: DBAPIError) -> bool:
         code = getattr(error.orig, "sqlite_errorcode", 0)
         return code & 0xFF == self._SQLITE_READONLY
 
     def settle(self, connection: Connection) -> bool:
         # Ours returns from a cancelled call when its thread is idle, the cursor closed.
-        driver: Any = connection.connection.driver_connection
+        driver = driver_of(connection)
         return isinstance(driver, _sqlite.Connection) and driver.stopped is None
 
     def interrupt(self, connection: Connection) -> None:
-        driver: Any = connection.connection.driver_connection
+        driver = driver_of(connection)
         if driver is not None:
             # aiosqlite declares it async; it awaits nothing, and no task is here
             # that could.

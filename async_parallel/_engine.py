@@ -11,7 +11,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool
 from sqlalchemy.util import asbool
 
 from . import _sqlite
-from ._backends import Backend, PostgreSQL, SQLite
+from ._backends import Backend, CockroachDB, PostgreSQL, SQLite
 from ._libpq import asyncpg_connect_args, shown
 from ._pool import LanePool
 from .errors import UnsupportedDatabaseError
@@ -30,7 +30,7 @@ _SYNC_DRIVERS = {
 
 _BACKENDS: dict[str, Backend] = {
     "postgresql": PostgreSQL(),
-    "cockroachdb": PostgreSQL(),
+    "cockroachdb": CockroachDB(),
     "sqlite": SQLite(),
 }
 
@@ -39,8 +39,8 @@ def backend_of(engine: AsyncEngine) -> Backend:
     """The backend of an engine that the caller made.
 
     Raises:
-        UnsupportedDatabaseError: Neither PostgreSQL nor SQLite, a private in-memory
-            SQLite database, or a pool whose sessions share one connection.
+        UnsupportedDatabaseError: None of PostgreSQL, CockroachDB and SQLite, a private
+            in-memory SQLite database, or a pool whose sessions share one connection.
     """
     name = engine.dialect.name
     if name not in _BACKENDS:

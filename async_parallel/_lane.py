@@ -11,7 +11,8 @@ from sqlalchemy.util import await_only
 
 from ._connections import closings_ended
 from ._detached import guard
-from ._nested import NestedSessions, SnapshotSessions
+from ._member import SnapshotMember
+from ._nested import NestedSessions
 from ._pool import is_torn
 from ._query import has_rows
 from ._recovery import is_loss, pause_before_repeat
@@ -38,7 +39,6 @@ _NO_CONTEXT = contextvars.Context()
 # to 2 s where the network is cut; a cancel in asyncpg's executemany() never ends.
 _CANCEL_GRACE = 4.0
 _CANCEL_RETRY = 0.01
-_LEAVE_GRACE = 2.0  # for one round trip
 
 
 class _Stopped(OSError):  # noqa: N818 - it never leaves this module
@@ -48,11 +48,7 @@ class _Stopped(OSError):  # noqa: N818 - it never leaves this module
     """
 
 
-class _TooLate(Exception):  # noqa: N818 - it never leaves this module
-    """Nobody may join the snapshot any more; the query is for those who have."""
-
-
-class Lane:
+class Lane(SnapshotMember):
     """One connection, and the task and greenlet that run queries on it.
 
     It begins with a job, goes on while jobs wait, then gives its connection back and
@@ -69,8 +65,6 @@ class Lane:
         self.number = number
         self.lanes = lanes
         self._sessions: Sessions = lanes.sessions
-        self._snapshot: SharedSnapshot | None = None
-        self._recalled = False
         self._connection: Connection | None = None
         self._options: Any = None
         self.inner: Lanes | None = None
@@ -122,20 +116,6 @@ class Lane:
                 _CANCEL_RETRY, self._deliver_cancel, job
             )
 
-    def recall(self, job: Job) -> None:
-        """Have ``job`` put back, with which the lane only joins a snapshot yet."""
-        joins = job is self.job and self._snapshot is None
-        if joins and not (job.cancelled or self._recalled):
-            self._recalled = True
-            if self._connection is not None:  # closing it would wait in the same queue
-                self._sessions.terminate(self._connection)
-            if self._begun:
-                self.task.cancel()
-
-    def sees(self, snapshot: SharedSnapshot) -> bool:
-        """Whether what runs here sees ``snapshot``."""
-        return self._snapshot is snapshot
-
     def _terminate(self, job: Job) -> None:
         if job is self.job and self._connection is not None:
             self._sessions.terminate(self._connection)
@@ -157,11 +137,6 @@ class Lane:
         if cancelled and isinstance(error, asyncio.CancelledError):
             return _Stopped()
         return error
-
-    @property
-    def doing(self) -> str:
-        """What it does for its job now: ``"connecting"`` or ``"running"``."""
-        return "connecting" if self._connection is None else "running"
 
     def runs(self, job: Job | None) -> bool:
         """Whether ``job`` is what the lane runs now."""
@@ -223,27 +198,19 @@ class Lane:
                 # It holds the job in turn, by current_job: a cycle that would keep the
                 # results until the next collection.
                 job.context = _NO_CONTEXT
+            self._recalled = False
             while self.task.cancelling():  # the next job was not cancelled
                 self.task.uncancel()
         if is_put_back:
             job.batch.put_back(job)
         return not is_put_back
 
-    def _can_put_back(self, job: Job, error: BaseException) -> bool:
-        """Whether another lane, which sees the snapshot already, may run ``job``."""
-        snapshot = job.batch.snapshot
-        if snapshot is None or snapshot.leader is self or job.cancelled:
-            return False
-        if job.batch.error is not None:
-            return False
-        if self._connection is None and isinstance(error, Exception):
-            return True
-        return self._recalled or isinstance(error, _TooLate)
-
     def _go_on(self, job: Job, snapshot: SharedSnapshot) -> Job | None:
         """The next query that sees the same snapshot; without one, leave that."""
-        following = snapshot.following(self, job, self._connection)
-        if following is None:
+        following: Job | None = None
+        if snapshot.has_next(self, job, self._connection):
+            following = job.batch.take(self)
+        else:
             self._leave()
         self.lanes.enqueue(job.batch)
         return following
@@ -259,8 +226,9 @@ class Lane:
                 raise SnapshotLostError(job.query.label, LOST)
             connection = self._connect()
             try:
-                if job.batch.snapshot is not self._snapshot:
-                    self._enter(job, job.batch.snapshot, connection)
+                snapshot = job.batch.snapshot
+                if snapshot is not None and snapshot is not self._snapshot:
+                    self._enter(job, snapshot, connection)
                 value = self._execute(job, connection)
             except sa_exc.StatementError as error:
                 if is_loss(error):
@@ -269,34 +237,10 @@ class Lane:
                 if pause is None or not (job.repeatable and self._sessions.outermost):
                     raise
             else:
-                if self._snapshot is not None:
-                    self._snapshot.check(job, connection)
+                if snapshot is not None:
+                    snapshot.check(job, connection)
                 return value
             await_only(asyncio.sleep(pause))
-
-    def _enter(self, job: Job, snapshot: Any, connection: Connection) -> None:
-        """Have ``connection`` see the snapshot of the job's gather."""
-        if not snapshot.enter(self, job, connection):
-            raise _TooLate
-        self._snapshot = snapshot
-        guarded = snapshot.must_outlive(job)
-        self._sessions = SnapshotSessions(self._sessions, guarded=guarded)
-        self.lanes.enqueue(job.batch)
-        snapshot.let_join(self)
-
-    def _leave(self) -> None:
-        """End the transaction of the snapshot that the lane sees, if it sees one."""
-        snapshot, self._snapshot = self._snapshot, None
-        sessions = self._sessions = self.lanes.sessions
-        connection = self._connection
-        if snapshot is not None and connection is not None:
-            # Its job is done, so nobody could cancel it any more.
-            loop = asyncio.get_running_loop()
-            last_resort = loop.call_later(_LEAVE_GRACE, sessions.terminate, connection)
-            try:
-                snapshot.leave(self, connection)
-            finally:
-                last_resort.cancel()
 
     def _execute(self, job: Job, connection: Connection) -> Any:
         # What is no SELECT, such as SET, must not outlast its query in a snapshot.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exc as sa_exc
 
+from ._driver import sqlstate
 from .errors import SnapshotLostError, SnapshotUnsupportedError
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ def pause_before_repeat(error: sa_exc.StatementError, tries: int) -> float | Non
         error: What the read failed with.
         tries: How often it has run.
     """
-    if tries >= MOST_TRIES or _sqlstate(error) == _TRANSACTION_TIMEOUT:
+    if tries >= MOST_TRIES or sqlstate(error) == _TRANSACTION_TIMEOUT:
         return None
     if is_loss(error) or _is_stale_plan(error):
         return 0.0
-    if _sqlstate(error) in {_SERIALIZATION_FAILURE, _DEADLOCK_DETECTED}:
+    if sqlstate(error) in {_SERIALIZATION_FAILURE, _DEADLOCK_DETECTED}:
         return _jittered(tries)
     return None
 
@@ -78,18 +79,13 @@ def is_loss(error: sa_exc.StatementError) -> bool:
     return (
         getattr(error, "connection_invalidated", False)
         or isinstance(error.orig, ConnectionError)
-        or _is_temporary_state(_sqlstate(error))
+        or _is_temporary_state(sqlstate(error))
     )
 
 
 def _is_stale_plan(error: sa_exc.StatementError) -> bool:
     # The dialect has dropped it from its cache by now, and says so.
     return type(error.orig).__name__ == "InvalidCachedStatementError"
-
-
-def _sqlstate(error: BaseException) -> str:
-    original = error.orig if isinstance(error, sa_exc.StatementError) else error
-    return str(getattr(original, "sqlstate", ""))
 
 
 def _jittered(tries: int) -> float:
@@ -145,7 +141,7 @@ def is_temporary(error: Exception) -> bool:
     original = error.orig if isinstance(error, sa_exc.DBAPIError) else error
     if isinstance(original, TimeoutError):
         return False  # it has taken long enough
-    return isinstance(original, OSError) or _is_temporary_state(_sqlstate(error))
+    return isinstance(original, OSError) or _is_temporary_state(sqlstate(error))
 
 
 def _is_temporary_state(state: str) -> bool:

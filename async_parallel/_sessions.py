@@ -20,7 +20,6 @@ from ._pool import is_torn
 from ._reader import reading
 from ._recovery import is_loss
 from ._shared_snapshot import SharedSnapshot
-from ._snapshot import snapshot_of
 from ._sources import Kind
 from .errors import ReadOnlyError
 
@@ -142,8 +141,7 @@ class Sessions(Connections):
         Raises:
             SnapshotUnsupportedError: There is none.
         """
-        name = self.engine.dialect.name
-        return SharedSnapshot(snapshot_of(name, self.engine.url, options))
+        return SharedSnapshot(self._backend.snapshot(options, self.engine.url))
 
     def transaction(
         self, connection: Connection, job: Job, call: Callable[[Job, Any], Any]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ._batch import Batch
     from ._job import Job
-    from ._lane import Lane
+    from ._member import SnapshotMember
     from ._snapshot import DatabaseSnapshot
 
 _logger = logging.getLogger("async_parallel")
@@ -32,7 +32,6 @@ _logger = logging.getLogger("async_parallel")
 # queue, they may be waiting for what another gather holds, which waits for this one.
 _SHORT_PATIENCE = 0.5
 _PATIENCE = 5.0
-
 
 LOST = "the connection that held it was lost"
 
@@ -56,16 +55,15 @@ class SharedSnapshot:
 
     def __init__(self, database: DatabaseSnapshot) -> None:
         self.database = database
-        self.leader: Lane | None = None
+        self.leader: SnapshotMember | None = None
         self.is_lost = False
-        self._inside: set[Lane] = set()
+        self._inside: set[SnapshotMember] = set()
         self._batch: Batch | None = None
         self._refusal: SnapshotUnsupportedError | None = None
-        self._identifier: str | None = None
         self._is_taken = self._is_sealed = False
         self._lanes = 0
         self._cost_s = 0.0
-        self._joining: dict[Job, Lane] = {}
+        self._joining: dict[Job, SnapshotMember] = {}
         self._arrival: asyncio.Future[None] | None = None
 
     @property
@@ -75,7 +73,7 @@ class SharedSnapshot:
             return True
         return self.database.identifier is not None and not self._is_sealed
 
-    def admit(self, job: Job, lane: Lane) -> None:
+    def admit(self, job: Job, lane: SnapshotMember) -> None:
         """Note that ``lane`` got ``job``, and has to take the snapshot or to join."""
         if self.leader is None:
             self.leader = lane
@@ -97,7 +95,7 @@ class SharedSnapshot:
         self._joining.pop(job, None)
         self._tell()
 
-    def enter(self, lane: Lane, job: Job, connection: Connection) -> bool:
+    def enter(self, lane: SnapshotMember, job: Job, connection: Connection) -> bool:
         """Have ``connection`` see it, by taking it or by joining; unless too late."""
         is_inside = True
         with self._timed():
@@ -106,7 +104,6 @@ class SharedSnapshot:
                     shared = job.batch.spreads and lane.lanes.limit > 1
                     self.database.take(connection, shared=shared)
                     self._is_taken = True
-                    self._identifier = self.database.identifier
                 else:
                     is_inside = self._join(connection)
                     if not is_inside:
@@ -175,7 +172,7 @@ class SharedSnapshot:
             reason = "it has ended the transaction"
             raise SnapshotLostError(job.query.label, reason, may_pass=False)
 
-    def let_join(self, lane: Lane) -> None:
+    def let_join(self, lane: SnapshotMember) -> None:
         """Wait for those who join, where that must not last."""
         if self.leader is lane and not self.database.stays_open:
             with self._timed():
@@ -185,10 +182,10 @@ class SharedSnapshot:
                 finally:
                     self._seal()
 
-    def following(
-        self, lane: Lane, job: Job, connection: Connection | None
-    ) -> Job | None:
-        """The next query for ``lane``, which has run ``job``; ``None`` to leave.
+    def has_next(
+        self, lane: SnapshotMember, job: Job, connection: Connection | None
+    ) -> bool:
+        """Whether ``lane``, which has run ``job``, is to run another; else it leaves.
 
         Who leads stays until none waits, so that others may join. Who has joined makes
         room where other gathers wait.
@@ -201,15 +198,15 @@ class SharedSnapshot:
         if leads and self._refusal is not None and not is_broken:
             batch.abort(self._refusal)
         if not leads and (is_broken or lane.lanes.others_wait(batch)):
-            return None
+            return False
         while not batch.has_room:
             if leads and self._joining:
                 await_only(self._wait(lane))
             elif leads and self.database.ends_with_leader and self._inside - {lane}:
                 await_only(self._next_arrival())
             else:
-                return None
-        return batch.take(lane)
+                return False
+        return True
 
     def _is_broken(self, job: Job, connection: Connection | None) -> bool:
         """Whether ``connection``, on which ``job`` has run, sees it no more."""
@@ -219,7 +216,7 @@ class SharedSnapshot:
             return True  # there was no savepoint
         return not self.database.is_seen_by(connection)
 
-    def leave(self, lane: Lane, connection: Connection) -> None:
+    def leave(self, lane: SnapshotMember, connection: Connection) -> None:
         """Note that ``lane`` leaves it, and end its transaction."""
         if not self.database.ends_with_leader:
             self._inside.discard(lane)  # now, so that it is not made to lead
@@ -234,7 +231,7 @@ class SharedSnapshot:
         if self.leader is lane and self.database.ends_with_leader and not is_well:
             self._fail()
 
-    def _hand_over(self, lane: Lane) -> None:
+    def _hand_over(self, lane: SnapshotMember) -> None:
         """Have another lane stay to the end, if there is one that can."""
         self._inside.discard(lane)
         if self.leader is lane:
@@ -258,7 +255,7 @@ class SharedSnapshot:
         self._arrival = asyncio.get_running_loop().create_future()
         await self._arrival
 
-    async def _wait(self, lane: Lane) -> None:
+    async def _wait(self, lane: SnapshotMember) -> None:
         """Wait until one of the lanes on the way has arrived, but not for long."""
         self._arrival = asyncio.get_running_loop().create_future()
         for patience in (_SHORT_PATIENCE, _PATIENCE):
@@ -287,14 +284,16 @@ class SharedSnapshot:
     def report(self) -> SnapshotReport:
         """What it was, and what it cost."""
         return SnapshotReport(
-            identifier=self._identifier, lanes=self._lanes, cost_s=self._cost_s
+            identifier=self.database.identifier,
+            lanes=self._lanes,
+            cost_s=self._cost_s,
         )
 
     def log(self) -> None:
         """Say the same in the log."""
         _logger.debug(
             "A gather saw one snapshot (%s) on %d connections; it took them %.1f ms.",
-            self._identifier or "not shared",
+            self.database.identifier or "not shared",
             self._lanes,
             1000 * self._cost_s,
         )

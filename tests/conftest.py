@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from observers import Observer, observing
 from shop import make_shop
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
@@ -94,6 +95,13 @@ def database(request: pytest.FixtureRequest) -> str:
     name = "postgres" if request.param == "postgresql" else "sqlite"
     url: str = request.getfixturevalue(name)
     return url
+
+
+@pytest.fixture
+def observer(database: str) -> Iterator[Observer]:
+    """An observer of each database in turn."""
+    with observing(database) as observer:
+        yield observer
 
 
 @pytest.fixture

@@ -13,9 +13,17 @@ from shop import User
 from sqlalchemy import create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
-from async_parallel import Query, QueryGatherer, Snapshot, _lane, scalar
-from async_parallel._snapshot import PostgreSQLSnapshot
+from async_parallel import (
+    Query,
+    QueryGatherer,
+    Snapshot,
+    _member,
+    _shared_snapshot,
+    scalar,
+)
+from async_parallel._postgres_snapshot import PostgreSQLSnapshot
 from async_parallel.errors import (
     GathererClosedError,
     QueryTimeoutError,
@@ -171,7 +179,7 @@ async def test_a_network_that_is_cut_at_the_end_is_not_waited_for(
     postgres: str, make_gatherer: Callable[..., QueryGatherer], monkeypatch: Any
 ) -> None:
     """The end of the transaction is told for a while; then the connection is cut."""
-    monkeypatch.setattr(_lane, "_LEAVE_GRACE", 0.1)
+    monkeypatch.setattr(_member, "_LEAVE_GRACE", 0.1)
     leave = PostgreSQLSnapshot.leave
     async with FaultyProxy(postgres) as proxy:
         gatherer = make_gatherer(str(proxy.url), max_connections=1)
@@ -187,6 +195,31 @@ async def test_a_network_that_is_cut_at_the_end_is_not_waited_for(
         proxy.restore()
         assert await gatherer.gather([COUNT], snapshot=True) == [3]
         await gatherer.aclose()
+
+
+async def test_a_lane_that_was_called_back_serves_the_next_gather(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer], monkeypatch: Any
+) -> None:
+    """Also where its own gather is cancelled before it has gone back."""
+    monkeypatch.setattr(_shared_snapshot, "_SHORT_PATIENCE", 0.05)
+    gatherer = make_gatherer(postgres, max_connections=2)
+    await meet(gatherer, 2)
+
+    def never_join(_snapshot: object, _connection: object) -> None:
+        try:
+            await_only(asyncio.sleep(60))
+        except asyncio.CancelledError:
+            first.cancel()
+            await_only(asyncio.sleep(0.05))
+            raise
+
+    monkeypatch.setattr(PostgreSQLSnapshot, "join", never_join)
+    first = asyncio.create_task(gatherer.gather([COUNT] * 2, snapshot=True))
+    await asyncio.sleep(0.02)
+    others = [asyncio.create_task(gatherer.gather([COUNT] * 2)) for _ in range(3)]
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await asyncio.gather(*others) == [[3] * 2] * 3
 
 
 async def test_closing_ends_a_gather_that_is_about_to_begin_again(
@@ -222,8 +255,6 @@ async def test_who_leads_may_run_out_of_time_while_others_join(
     connect = gatherer.engine.sync_engine.dialect.connect
 
     def connect_slowly(*args: Any, **options: Any) -> Any:
-        from sqlalchemy.util import await_only
-
         await_only(asyncio.sleep(0.3))
         return connect(*args, **options)
 

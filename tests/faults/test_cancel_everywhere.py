@@ -33,13 +33,6 @@ async def ids_async(session: AsyncSession) -> Any:
 
 
 @pytest.fixture
-def observer(database: str) -> Iterator[Observer]:
-    """An observer of each database in turn."""
-    with observing(database) as observer:
-        yield observer
-
-
-@pytest.fixture
 def postgres_observer(postgres: str) -> Iterator[Observer]:
     """An observer of PostgreSQL."""
     with observing(postgres) as observer:

@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sweep import Cancel, Deadline, Failure, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,13 +22,6 @@ IDS = [1, 2, 3]
 async def ids_async(session: AsyncSession) -> Any:
     """Ask in async style."""
     return (await session.scalars(STATEMENT)).all()
-
-
-@pytest.fixture
-def observer(database: str) -> Iterator[Observer]:
-    """An observer of each database in turn."""
-    with observing(database) as observer:
-        yield observer
 
 
 # Taking and joining, cold and warm; a function has a savepoint besides.

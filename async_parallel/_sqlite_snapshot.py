@@ -1,4 +1,4 @@
-"""SQLite's write lock, held while several readers begin."""
+"""One snapshot for several connections on SQLite, by its write lock."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import random
 import sqlite3
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy.util import asbool
+from sqlalchemy.util import asbool, await_only
 
+from ._driver import driver_of, translated
 from ._libpq import shown
 from ._waiting import wait_for_end
 from .errors import SnapshotUnsupportedError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, Connection
 
 # Seconds that the thread of a connection waits for the lock at once, and then rests.
 # SQLite tries again ever more seldom; where writers follow each other closely, often.
@@ -25,7 +26,52 @@ _REST = 0.002
 _PATIENCE = 5.0  # sqlite3's own default
 
 
-class WriteLock:
+class SQLiteSnapshot:
+    """By a lock that keeps writers out while the readers begin."""
+
+    stays_open: ClassVar = False
+    ends_with_leader = False
+    survives_errors: ClassVar = True
+    # A transaction begins to read with its first statement.
+    _BEGIN = "BEGIN; SELECT 1 FROM sqlite_master LIMIT 1;"
+
+    def __init__(self, url: URL) -> None:
+        self.identifier: str | None = None
+        self._lock = _WriteLock(url)
+        if self._lock.in_memory:
+            raise SnapshotUnsupportedError(
+                shown(url),
+                "the connections of a shared cache see each other's changes. Use a"
+                " file",
+            )
+
+    def take(self, connection: Connection, *, shared: bool) -> None:
+        driver = driver_of(connection)
+        is_locked = shared and translated(connection, self._lock.take, driver)
+        try:
+            self.join(connection)
+        except BaseException:
+            self.seal()
+            raise
+        self.identifier = "lock" if is_locked else None
+
+    def join(self, connection: Connection) -> None:
+        driver = driver_of(connection)
+        translated(connection, driver.executescript, self._BEGIN)
+
+    def seal(self) -> None:
+        await_only(self._lock.release())
+
+    def is_seen_by(self, connection: Connection) -> bool:
+        driver = driver_of(connection)
+        return bool(driver.in_transaction)
+
+    def leave(self, connection: Connection) -> None:
+        driver = driver_of(connection)
+        translated(connection, driver.rollback)
+
+
+class _WriteLock:
     """The write lock of one file, on a connection of its own.
 
     That lives in the thread of a reader's connection, for as long as the lock is held.
