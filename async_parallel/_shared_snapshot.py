@@ -195,18 +195,19 @@ class SharedSnapshot:
         if is_broken:
             self._hand_over(lane)
         leads = self.leader is lane
-        if leads and self._refusal is not None and not is_broken:
-            batch.abort(self._refusal)
         if not leads and (is_broken or lane.lanes.others_wait(batch)):
             return False
-        while not batch.has_room:
+        while True:
+            if leads and self._refusal is not None and not is_broken:
+                batch.abort(self._refusal)
+            if batch.has_room:
+                return True
             if leads and self._joining:
                 await_only(self._wait(lane))
             elif leads and self.database.ends_with_leader and self._inside - {lane}:
                 await_only(self._next_arrival())
             else:
                 return False
-        return True
 
     def _is_broken(self, job: Job, connection: Connection | None) -> bool:
         """Whether ``connection``, on which ``job`` has run, sees it no more."""
