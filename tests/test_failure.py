@@ -131,7 +131,7 @@ async def test_a_statement_that_cannot_be_compiled_raises_its_own_error(
 ) -> None:
     """Although its label, which is its text, cannot be made then either."""
     nonsense = select(User).options(defer(User.name)).options(undefer(User.name))
-    with pytest.raises(InvalidRequestError, match="in conflict") as caught:
+    with pytest.raises(InvalidRequestError, match="conflict") as caught:
         await gatherer.gather(select(User.id), nonsense)
     assert caught.value.__notes__ == ["async_parallel: query 2 of 2, 'a Select'"]
 
