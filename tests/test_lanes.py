@@ -10,35 +10,38 @@ import pytest
 from shop import User
 from sqlalchemy import select, text
 
-from async_parallel import _lanes
+from async_parallel import Query, _lanes
+from async_parallel._batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.ext.asyncio import AsyncSession
-    from sqlalchemy.orm import Session
 
     from async_parallel import QueryGatherer
+    from async_parallel._job import Job
 
 
 async def test_a_turn_is_a_query_for_each_lane(
-    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Waiting gathers take turns, in each of which one gets all lanes once."""
-    gatherer, begun = make_gatherer(postgres, max_connections=2), []
+    gatherer, taken = make_gatherer(postgres, max_connections=2), []
+    take = Batch.take
 
-    def named(name: str) -> Callable[[Session], None]:
-        def ask(session: Session) -> None:
-            begun.append(name)
-            session.scalar(select(User.name).where(User.id == 1))
-
-        return ask
+    def note(batch: Batch, lane: Any) -> Job:
+        taken.append((job := take(batch, lane)).query.label)
+        return job
 
     await gatherer.gather([text("SELECT 1")] * 2)
-    first = asyncio.create_task(gatherer.gather([named("a")] * 6))
-    second = asyncio.create_task(gatherer.gather([named("b")] * 3))
+    monkeypatch.setattr(Batch, "take", note)
+    query = select(User.name).where(User.id == 1)
+    first = asyncio.create_task(gatherer.gather([Query(query, label="a")] * 6))
+    second = asyncio.create_task(gatherer.gather([Query(query, label="b")] * 3))
     await asyncio.gather(first, second)
-    assert "".join(begun) == "aa" + "aa" + "bb" + "aa" + "b"
+    assert "".join(taken) == "aa" + "aa" + "bb" + "aa" + "b"
 
 
 async def test_no_more_lanes_open_while_the_loop_is_busy(
