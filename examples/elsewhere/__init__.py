@@ -1,0 +1,1 @@
+"""``QueryGatherer`` without Flask."""

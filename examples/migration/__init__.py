@@ -1,0 +1,1 @@
+"""Views of Flask-SQLAlchemy and Flask-Executor, as they were and as they become."""
