@@ -29,6 +29,7 @@ from async_parallel.errors import (
     QueryTimeoutError,
     SnapshotUnsupportedError,
 )
+from async_parallel.instrumentation import record_gathers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -297,14 +298,39 @@ async def test_attached_files_are_refused(
     await engine.dispose()
 
 
-async def test_a_file_that_cannot_be_written_is_read_by_one_connection(
+async def test_temporary_tables_are_no_other_file(
     sqlite: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """They are of one connection, so nobody changes them meanwhile."""
+    engine = create_async_engine(sqlite.replace("sqlite:", "sqlite+aiosqlite:"))
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def make_table(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("CREATE TEMP TABLE notes (id INTEGER)")
+        cursor.close()
+
+    assert await make_gatherer(engine).gather([COUNT] * 2, snapshot=True) == [3] * 2
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("reason", ["mode=ro", "immutable=1", "the file"])
+async def test_a_file_that_cannot_be_written_is_read_by_one_connection(
+    sqlite: str, make_gatherer: Callable[..., QueryGatherer], reason: str
 ) -> None:
     """Nobody can lock it, and one transaction sees one state."""
     path = sqlite.removeprefix("sqlite:///")
-    for option in ("mode=ro", "immutable=1"):
-        gatherer = make_gatherer(f"sqlite:///file:{path}?{option}&uri=true")
+    if reason == "the file":
+        with open(path, "r+b") as file:  # noqa: ASYNC230, PTH123 - a moment
+            file.seek(18)
+            file.write(b"\x03")  # of a format that only later versions write
+        gatherer = make_gatherer(sqlite)
+    else:
+        gatherer = make_gatherer(f"sqlite:///file:{path}?{reason}&uri=true")
+    with record_gathers() as gathers:
         assert await gatherer.gather([COUNT] * 4, snapshot=True) == [3] * 4
+    assert gathers[0].snapshot is not None
+    assert (gathers[0].snapshot.identifier, gathers[0].snapshot.lanes) == (None, 1)
 
 
 async def test_a_database_in_memory_is_refused(
