@@ -18,7 +18,8 @@ from restartable import RestartableServer
 from sqlalchemy import create_engine, func, select, text
 from standby import StandbyServer
 
-from async_parallel import scalar
+from async_parallel import Snapshot, scalar
+from async_parallel.errors import SnapshotUnsupportedError
 from async_parallel.instrumentation import record_gathers
 
 if TYPE_CHECKING:
@@ -155,6 +156,9 @@ async def test_on_a_hot_standby(
     gatherer = make_gatherer(standby.url, max_connections=CONNECTIONS)
     recovering = scalar(text("SELECT pg_is_in_recovery()"))
     assert await gatherer.gather([recovering] * 3, snapshot=True) == [True] * 3
+    serializable = Snapshot(isolation="serializable")
+    with pytest.raises(SnapshotUnsupportedError, match="another isolation level"):
+        await gatherer.gather([recovering] * 3, snapshot=serializable)
     await prove(gatherer, primary.url, writers=1)
 
 

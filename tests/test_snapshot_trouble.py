@@ -24,6 +24,7 @@ from async_parallel import (
     scalar,
 )
 from async_parallel._postgres_snapshot import PostgreSQLSnapshot
+from async_parallel._sqlite_snapshot import SQLiteSnapshot
 from async_parallel.errors import (
     GathererClosedError,
     QueryTimeoutError,
@@ -109,6 +110,31 @@ async def test_the_failure_of_who_leads_is_what_is_raised(
             await postgres_gatherer.gather(
                 [text("SELECT 1 FROM nowhere"), *[COUNT] * 4], snapshot=True
             )
+
+
+@pytest.mark.parametrize("kind", [PostgreSQLSnapshot, SQLiteSnapshot])
+async def test_another_lane_leads_where_the_first_cannot(
+    kind: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be taken costs one query, where failures may be results."""
+    name = "postgres" if kind is PostgreSQLSnapshot else "sqlite"
+    url, taken, take = request.getfixturevalue(name), [], kind.take
+
+    def fail_once(snapshot: Any, connection: Any, *, shared: bool) -> None:
+        taken.append(snapshot)
+        if len(taken) == 1:
+            raise LookupError("of the first")
+        take(snapshot, connection, shared=shared)
+
+    monkeypatch.setattr(kind, "take", fail_once)
+    async with QueryGatherer(url) as gatherer:
+        queries = [COUNT] * 4
+        failed, *counts = await gatherer.gather(
+            queries, snapshot=True, return_exceptions=True
+        )
+        assert isinstance(failed, LookupError)
+        assert counts == [3] * 3
+        assert len(set(taken)) == 1
 
 
 async def test_dead_connections_are_replaced_each_time(
