@@ -11,7 +11,7 @@ import pytest
 from faults import FaultyProxy, Way
 from shop import User
 from sqlalchemy import create_engine, event, func, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import await_only
 
@@ -21,6 +21,7 @@ from async_parallel import (
     Snapshot,
     _member,
     _shared_snapshot,
+    _sqlite_snapshot,
     scalar,
 )
 from async_parallel._postgres_snapshot import PostgreSQLSnapshot
@@ -322,6 +323,36 @@ async def test_attached_files_are_refused(
         await gatherer.gather([COUNT] * 2, snapshot=True)
     assert await gatherer.gather([COUNT] * 2) == [3] * 2
     await engine.dispose()
+
+
+async def test_a_writer_is_waited_for_but_not_for_ever(
+    sqlite: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who holds the lock for too long is told of by SQLite's own error."""
+    gatherer = make_gatherer(sqlite)
+    writer = sqlite3.connect(sqlite.removeprefix("sqlite:///"), isolation_level=None)
+    with contextlib.closing(writer):
+        writer.execute("BEGIN IMMEDIATE")
+        asyncio.get_running_loop().call_later(0.1, writer.rollback)
+        assert await gatherer.gather([COUNT] * 2, snapshot=True) == [3] * 2
+        writer.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(_sqlite_snapshot, "_PATIENCE", 0.1)
+        async with asyncio.timeout(30):  # else it may wait for ever
+            with pytest.raises(OperationalError, match="locked"):
+                await gatherer.gather([COUNT] * 2, snapshot=True)
+
+
+async def test_one_connection_needs_no_lock(
+    database: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Nor an exported snapshot: nobody could join."""
+    gatherer = make_gatherer(database, max_connections=1)
+    with record_gathers() as gathers:
+        assert await gatherer.gather([COUNT] * 3, snapshot=True) == [3] * 3
+    assert gathers[0].snapshot is not None
+    assert (gathers[0].snapshot.identifier, gathers[0].snapshot.lanes) == (None, 1)
 
 
 async def test_temporary_tables_are_no_other_file(
