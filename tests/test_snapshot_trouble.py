@@ -113,6 +113,30 @@ async def test_the_failure_of_who_leads_is_what_is_raised(
             )
 
 
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_refusal_waits_for_who_leads(
+    postgres_gatherer: QueryGatherer,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: bool,  # noqa: FBT001
+) -> None:
+    """Where that fails, it is why the others could not join."""
+    refused = asyncio.Event()
+
+    def refuse(_snapshot: object, _connection: object) -> None:
+        refused.set()
+        raise SnapshotUnsupportedError("the database", "it is gone", may_pass=True)
+
+    async def lead(_session: AsyncSession) -> None:
+        await refused.wait()
+        await asyncio.sleep(0.05)
+        if fails:
+            raise LookupError("of who leads")
+
+    monkeypatch.setattr(PostgreSQLSnapshot, "join", refuse)
+    with pytest.raises(LookupError if fails else SnapshotUnsupportedError):
+        await postgres_gatherer.gather(lead, COUNT, COUNT, snapshot=True)
+
+
 @pytest.mark.parametrize("kind", [PostgreSQLSnapshot, SQLiteSnapshot])
 async def test_another_lane_leads_where_the_first_cannot(
     kind: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
