@@ -198,6 +198,21 @@ async def test_a_snapshot_that_is_not_given_leaves_the_connection_well(
         administration.execute(text("DROP ROLE humble"))
 
 
+async def test_nobody_listens_to_the_server_afterwards(
+    postgres_gatherer: QueryGatherer,
+) -> None:
+    """What took the snapshot leaves its connection as it was."""
+
+    async def listeners(session: AsyncSession) -> int:
+        connection = await (await session.connection()).get_raw_connection()
+        driver: Any = connection.driver_connection
+        return len(driver._log_listeners)
+
+    for snapshot in (True, False):
+        found = await postgres_gatherer.gather([listeners] * 3, snapshot=snapshot)
+        assert found == [0] * 3
+
+
 async def test_settings_of_a_session_do_not_matter(
     postgres: str, make_gatherer: Callable[..., QueryGatherer]
 ) -> None:
