@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from async_parallel import (
     QueryGatherer,
     Snapshot,
     _member,
+    _postgres_snapshot,
     _shared_snapshot,
     _sqlite_snapshot,
     scalar,
@@ -29,6 +31,7 @@ from async_parallel._sqlite_snapshot import SQLiteSnapshot
 from async_parallel.errors import (
     GathererClosedError,
     QueryTimeoutError,
+    SnapshotLostError,
     SnapshotUnsupportedError,
 )
 from async_parallel.instrumentation import record_gathers
@@ -81,6 +84,93 @@ async def test_a_query_that_ends_the_transaction_fails(
                 [COUNT, query, COUNT], snapshot=True, max_concurrency=limit
             )
         assert await gatherer.gather([COUNT] * 2, snapshot=True) == [3, 3]
+
+
+@pytest.mark.parametrize("sql", ["COMMIT", "ROLLBACK"])
+async def test_a_query_that_ends_it_and_says_nothing_fails_too(
+    sql: str, gatherer: QueryGatherer
+) -> None:
+    """Its last statements were of another state."""
+
+    def end(session: Session) -> Any:
+        session.connection().exec_driver_sql(sql)
+        with contextlib.suppress(DBAPIError):
+            session.rollback()
+
+    with pytest.raises(SnapshotLostError, match="it has ended the transaction"):
+        await gatherer.gather(COUNT, end, COUNT, snapshot=True)
+    assert await gatherer.gather([COUNT] * 2, snapshot=True) == [3, 3]
+
+
+async def test_a_server_that_sends_no_message_is_asked_again(
+    postgres_gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stands between may keep messages for itself."""
+    monkeypatch.setattr(_postgres_snapshot, "_EXPORTED", re.compile("nothing"))
+    states = await postgres_gatherer.gather(
+        [scalar(text("SELECT pg_current_snapshot()::text, pg_sleep(0.05)"))] * 4,
+        snapshot=True,
+    )
+    assert len(set(states)) == 1
+
+
+async def test_who_ends_after_a_standby_lost_the_snapshot_fails(
+    postgres_gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There rows may be missing since then, without an error."""
+    monkeypatch.setattr(_postgres_snapshot, "_STANDBY", "1")  # it is said to be one
+    inside, lost = asyncio.Event(), asyncio.Event()
+
+    async def lead(session: AsyncSession) -> None:
+        await inside.wait()
+        try:
+            await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        finally:
+            asyncio.get_running_loop().call_later(0.1, lost.set)
+
+    async def follow(session: AsyncSession) -> Any:
+        found = await session.scalar(COUNT.source)
+        inside.set()
+        await lost.wait()
+        return found
+
+    found: list[Any] = []
+    results = postgres_gatherer.as_completed(
+        lead, follow, snapshot=True, return_exceptions=True
+    )
+    with pytest.raises(SnapshotLostError):  # noqa: PT012 - it comes after the results
+        async for _, result in results:
+            found.append(result)
+    leading, following = found
+    assert isinstance(leading, DBAPIError)
+    assert isinstance(following, SnapshotLostError)
+
+
+async def test_who_has_joined_leads_where_the_first_connection_is_lost(
+    postgres_gatherer: QueryGatherer,
+) -> None:
+    """What waits runs there, in the same snapshot."""
+    inside, lost = asyncio.Event(), asyncio.Event()
+
+    async def lead(session: AsyncSession) -> None:
+        await inside.wait()
+        asyncio.get_running_loop().call_later(0.2, lost.set)
+        await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    async def follow(session: AsyncSession) -> Any:
+        await session.scalar(COUNT.source)
+        inside.set()
+        await lost.wait()
+        return await session.scalar(PID.source)
+
+    failed, pid, *others = await postgres_gatherer.gather(
+        *[lead, follow, PID, PID, PID],
+        snapshot=True,
+        return_exceptions=True,
+        max_concurrency=2,
+    )
+    assert isinstance(failed, DBAPIError)
+    assert others == [pid] * 3
 
 
 @pytest.mark.parametrize("return_exceptions", [False, True])
