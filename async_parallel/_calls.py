@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy import Row
 
+from ._attaching import find_session
 from ._batch import Batch
 from ._job import Job
 from ._lane import current_job
@@ -21,6 +22,9 @@ from .errors import QueryTypeError
 from .instrumentation import recorder
 
 if TYPE_CHECKING:
+    from sqlalchemy import orm
+
+    from ._attaching import AnySession
     from ._client import Client
     from ._query import Query
     from .instrumentation import GatherReport
@@ -35,6 +39,7 @@ class GatherOptions(TypedDict, total=False):
     return_exceptions: bool
     read_only: bool
     snapshot: bool | Snapshot
+    into: AnySession | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +54,7 @@ class GatherCall:
     return_exceptions: bool
     read_only: bool
     snapshot: Snapshot | None
+    into: orm.Session | None
     on_finished: Callable[[Job], None] | None
     context: contextvars.Context
     outer: Job | None
@@ -62,6 +68,7 @@ class GatherCall:
         *,
         read_only: bool,
         snapshot: bool | Snapshot = False,
+        into: AnySession | None = None,
         on_finished: Callable[[Job], None] | None = None,
         **limits: Any,
     ) -> GatherCall:
@@ -70,6 +77,7 @@ class GatherCall:
         Raises:
             QueryTypeError: One of them cannot be a query.
             ReadOnlyError: One of them writes, and ``read_only`` is true.
+            TypeError: ``into`` is no session, or ``snapshot`` no ``Snapshot``.
             ValueError: A snapshot, and ``read_only`` is false.
         """
         given, keys, arrange = _unpack(arguments)
@@ -91,6 +99,7 @@ class GatherCall:
             arrange=arrange,
             read_only=read_only,
             snapshot=_snapshot(snapshot, read_only=read_only) if snapshot else None,
+            into=None if into is None else find_session(into),
             on_finished=on_finished,
             context=contextvars.copy_context(),
             outer=current_job.get(None),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.orm.base import LoaderCallableStatus
 from sqlalchemy.orm.exc import DetachedInstanceError
 
+from ._sources import isa
 from .errors import DetachedAttributeError
 
 if TYPE_CHECKING:
@@ -17,6 +19,19 @@ if TYPE_CHECKING:
     from sqlalchemy.orm.base import PassiveFlag
 
     from ._query import Query
+
+
+class _Labelled(Protocol):
+    """What has the name of a query."""
+
+    @property
+    def label(self) -> str: ...
+
+
+class _Pickled(NamedTuple):
+    """A query that stayed behind."""
+
+    label: str
 
 
 def guard(session: Session, query: Query[Any]) -> None:
@@ -36,6 +51,12 @@ def guard(session: Session, query: Query[Any]) -> None:
         state.callables = class_guards
 
 
+def release(state: InstanceState[Any]) -> None:
+    """Forget the query that loaded an entity, which a session is to own again."""
+    if isinstance(state.callables, _Guards):
+        state.callables = dict(state.callables.items())
+
+
 class _Guards(dict[str, Any]):
     """A loader for every attribute of the instances of one class.
 
@@ -43,7 +64,7 @@ class _Guards(dict[str, Any]):
     attribute of any instance, so all may share them, and none takes one away.
     """
 
-    def __init__(self, query: Query[Any]) -> None:
+    def __init__(self, query: _Labelled) -> None:
         super().__init__()
         self._query = query
 
@@ -61,8 +82,8 @@ class _Guards(dict[str, Any]):
         return default
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A pickled entity leaves its query behind.
-        return dict, (dict(self.items()),)
+        # A pickled entity leaves its query behind, and keeps the name of it.
+        return _unpickle, (self._query.label, dict(self.items()))
 
     def _load(self, key: str, state: InstanceState[Any], passive: PassiveFlag) -> Any:
         loader: Any = self.get(key) or state.manager[key].impl.callable_
@@ -77,5 +98,19 @@ class _Guards(dict[str, Any]):
                 entity,
                 key,
                 self._query.label,
-                f"add .options({option}({entity}.{key})) to the query",
+                f"add .options({_way_to(state)}{option}({entity}.{key})) to the query",
             ) from error
+
+
+def _unpickle(label: str, loaders: dict[str, Any]) -> _Guards:
+    guards = _Guards(_Pickled(label))
+    guards.update(loaders)
+    return guards
+
+
+def _way_to(state: InstanceState[Any]) -> str:
+    """The options that lead from what was asked for to an entity loaded with it."""
+    path: Any = state.load_path.path
+    steps: list[Any] = [step for step in path if isa(step, RelationshipProperty)]
+    names = [f"{step.parent.class_.__name__}.{step.key}" for step in steps]
+    return "".join(f"defaultload({name})." for name in names)

@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from ._attaching import attach
 from ._calls import GatherCall
 from ._holding import HoldingCheck
 from ._home_loop import HomeLoop
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
     from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
+    from ._attaching import AnySession
     from ._holding import HoldAndWait
     from ._job import Job
     from ._snapshot import Snapshot
@@ -139,6 +141,7 @@ class QueryGatherer:
         return_exceptions: bool = False,
         read_only: bool = True,
         snapshot: bool | Snapshot = False,
+        into: AnySession | None = None,
     ) -> Any:
         """Run ``queries`` at once and wait for all of them.
 
@@ -160,6 +163,11 @@ class QueryGatherer:
             snapshot: Have all queries see one state of the database, none older than
                 the call: ``True``, or a ``Snapshot`` for its isolation level. Default:
                 each sees what was committed when it began.
+            into: A session to attach the entities of all results to, such as
+                ``db.session``: each is there once, and loads and writes as if the
+                queries had been run there. What the session has loaded or changed
+                stays. Nothing is sent. It must be one of the same database. Default:
+                the entities are detached.
 
         Returns:
             A tuple in the order of the arguments; a list for a list; a dict with the
@@ -175,6 +183,10 @@ class QueryGatherer:
             SnapshotUnsupportedError: The database has no snapshot for several queries.
             SnapshotLostError: The connection that held the snapshot was lost.
             GathererClosedError: The gatherer is closed.
+            UnattachableError: A result has an entity that ``into`` cannot own.
+            UncommittedChangesError: The session of ``into`` has changed or deleted an
+                entity that a query found otherwise.
+            TypeError: ``into`` is no session.
             ValueError: A limit that is not positive, or a snapshot to write in.
         """
         call = self._prepare(
@@ -184,10 +196,13 @@ class QueryGatherer:
             return_exceptions=return_exceptions,
             read_only=read_only,
             snapshot=snapshot,
+            into=into,
         )
         if not call.queries:
             return call.arrange([])
         jobs = await self._home.carry(self._runner.run, call)
+        if call.into is not None:
+            attach(call.into, jobs)
         return call.arrange([job.outcome for job in jobs])
 
     def gather_blocking(self, queries: tuple[Any, ...], **options: Any) -> Any:
@@ -196,6 +211,8 @@ class QueryGatherer:
         if not call.queries:
             return call.arrange([])
         jobs = self._home.block_on(self._runner.run, call)
+        if call.into is not None:
+            attach(call.into, jobs)
         return call.arrange([job.outcome for job in jobs])
 
     async def open(self) -> None:
@@ -214,6 +231,7 @@ class QueryGatherer:
         return_exceptions: bool = False,
         read_only: bool = True,
         snapshot: bool | Snapshot = False,
+        into: AnySession | None = None,
     ) -> AsyncGenerator[tuple[Any, Any]]:
         """Run ``queries`` at once and yield each result as soon as it is there.
 
@@ -228,6 +246,8 @@ class QueryGatherer:
             return_exceptions: As for ``gather``.
             read_only: As for ``gather``.
             snapshot: As for ``gather``.
+            into: As for ``gather``; the entities of a result are attached when it is
+                yielded.
 
         Yields:
             Pairs of label and result, in the order of completion. The label is the
@@ -243,6 +263,9 @@ class QueryGatherer:
             SnapshotUnsupportedError: See ``gather``.
             SnapshotLostError: See ``gather``.
             GathererClosedError: See ``gather``.
+            UnattachableError: See ``gather``.
+            UncommittedChangesError: See ``gather``.
+            TypeError: See ``gather``.
             ValueError: See ``gather``.
         """
         finished: asyncio.Queue[Job | None] = asyncio.Queue()
@@ -258,12 +281,15 @@ class QueryGatherer:
             return_exceptions=return_exceptions,
             read_only=read_only,
             snapshot=snapshot,
+            into=into,
             on_finished=on_finished,
         )
         running = loop.create_task(self._home.carry(self._runner.run, call))
         running.add_done_callback(lambda _: on_finished(None))
         try:
             while (job := await finished.get()) is not None:
+                if call.into is not None:
+                    attach(call.into, [job])
                 yield call.key(job), job.outcome
             await running
         finally:

@@ -6,6 +6,8 @@ A query that fails keeps its own exception; these are for what stands around it:
     ├── QueryTypeError (TypeError): what was given is not a query
     ├── ReadOnlyError (InvalidRequestError): a write in a read-only gather
     ├── DetachedAttributeError (DetachedInstanceError): an attribute was not loaded
+    ├── UnattachableError (InvalidRequestError): a result belongs elsewhere
+    ├── UncommittedChangesError (InvalidRequestError): that session has other changes
     ├── GatherTimeoutError (TimeoutError): the gather passed its deadline
     ├── QueryTimeoutError (TimeoutError): a query passed its own deadline
     ├── OverloadError (TimeoutError): more is asked than the database answers
@@ -55,6 +57,8 @@ __all__ = [
     "ReadOnlyError",
     "SnapshotLostError",
     "SnapshotUnsupportedError",
+    "UnattachableError",
+    "UncommittedChangesError",
     "UnsupportedDatabaseError",
 ]
 
@@ -110,7 +114,61 @@ class DetachedAttributeError(AsyncParallelError, orm_exc.DetachedInstanceError):
         self.query = query
         super().__init__(
             f"'{entity}.{attribute}' was not loaded by query {query!r}, and the results"
-            f" of a gather are detached from their session: {remedy}."
+            f" of a gather are detached from their session: {remedy}, or have the"
+            " results in your own session, by gathering with into=db.session."
+        )
+
+
+class UnattachableError(AsyncParallelError, sa_exc.InvalidRequestError):
+    """An entity in a result cannot go into the session that ``into`` names.
+
+    Attributes:
+        entity: The name of the mapped class.
+        query: The label of the query that returned it.
+    """
+
+    def __init__(self, entity: str, query: str, reason: str) -> None:
+        self.entity = entity
+        self.query = query
+        super().__init__(
+            f"Query {query!r} returned an entity of {entity} that 'into' cannot attach"
+            f" to another session: {reason}. Return entities as they are in the"
+            " database, and change them in the session that they are attached to."
+        )
+
+
+class UncommittedChangesError(AsyncParallelError, sa_exc.InvalidRequestError):
+    """The session that ``into`` names has an entity otherwise than a query found it.
+
+    Nothing was attached, and the session is as it was.
+
+    Attributes:
+        entity: The name of the mapped class.
+        identity: Its primary key.
+        attributes: What the session has changed, and somebody else has committed
+            otherwise; none where the session has deleted it.
+        query: The label of the query that found it.
+    """
+
+    def __init__(
+        self,
+        entity: str,
+        identity: tuple[object, ...],
+        attributes: tuple[str, ...],
+        query: str,
+    ) -> None:
+        self.entity = entity
+        self.identity = identity
+        self.attributes = attributes
+        self.query = query
+        key = identity[0] if len(identity) == 1 else identity
+        names = ", ".join(map(repr, attributes))
+        what = f"has changed {names} of" if names else "has deleted"
+        found = "with other values, committed since" if names else "in the database"
+        super().__init__(
+            f"The session that 'into' names {what} {entity} {key!r}, which is not"
+            f" committed, and query {query!r} found it {found}. Commit or roll back"
+            " before the gather, or leave 'into' out and read detached results."
         )
 
 

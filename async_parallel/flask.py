@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from ._attaching import AnySession
     from ._calls import GatherOptions
     from ._gather import QueryGatherer
     from ._snapshot import Snapshot
@@ -195,6 +196,7 @@ async def gather_queries(
     return_exceptions: bool = False,
     read_only: bool = True,
     snapshot: bool | Snapshot = False,
+    into: AnySession | None = None,
 ) -> Any:
     """Run queries of the current application at once, and wait for all of them.
 
@@ -217,6 +219,11 @@ async def gather_queries(
         snapshot: Have all queries see one state of the database, none older than
             the call: ``True``, or a ``Snapshot`` for its isolation level. Default:
             each sees what was committed when it began.
+        into: A session to attach the entities of all results to, such as
+            ``db.session``: each is there once, and loads and writes as if the
+            queries had been run there. What the session has loaded or changed
+            stays. Nothing is sent. It must be one of the same database. Default:
+            the entities are detached.
 
     Returns:
         A tuple in the order of the arguments; a list for a list; a dict with the same
@@ -238,6 +245,10 @@ async def gather_queries(
         ConfigurationError: No database is configured at all.
         ExtensionNotFoundError: There is no current app, or no extension on it.
         UnsupportedDatabaseError: The database's URL cannot be used.
+        UnattachableError: A result has an entity that ``into`` cannot own.
+        UncommittedChangesError: The session of ``into`` has changed or deleted an
+            entity that a query found otherwise.
+        TypeError: ``into`` is no session.
         ValueError: A limit that is not positive, or a snapshot to write in.
     """
     return await _gatherer(bind).gather(
@@ -247,6 +258,7 @@ async def gather_queries(
         return_exceptions=return_exceptions,
         read_only=read_only,
         snapshot=snapshot,
+        into=into,
     )
 
 
@@ -270,6 +282,7 @@ def run_in_parallel(
     return_exceptions: bool = False,
     read_only: bool = True,
     snapshot: bool | Snapshot = False,
+    into: AnySession | None = None,
 ) -> Any:
     """Do what ``gather_queries`` does, in synchronous code: views, commands, jobs.
 
@@ -292,6 +305,7 @@ def run_in_parallel(
         return_exceptions=return_exceptions,
         read_only=read_only,
         snapshot=snapshot,
+        into=into,
     )
 
 

@@ -57,6 +57,8 @@ PUBLIC = {
         "ReadOnlyError",
         "SnapshotLostError",
         "SnapshotUnsupportedError",
+        "UnattachableError",
+        "UncommittedChangesError",
         "UnsupportedDatabaseError",
     ],
     "async_parallel.flask": ["AsyncParallel", "gather_queries", "run_in_parallel"],
