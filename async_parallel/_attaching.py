@@ -201,7 +201,8 @@ def _key(state: State, query: Query[Any]) -> Key:
     elif state.was_deleted:
         reason = "the query has deleted it"
     elif state.modified:
-        names = sorted(k for k in state.dict if _history(state, k).has_changes())
+        loaded = state.mapper.attrs.keys() & state.dict.keys()
+        names = sorted(key for key in loaded if _history(state, key).has_changes())
         if names:
             reason = f"the query has changed {', '.join(map(repr, names))} of it"
     if reason is not None or state.key is None:
