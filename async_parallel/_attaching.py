@@ -21,7 +21,7 @@ from ._sources import isa, name_of
 from .errors import UnattachableError, UncommittedChangesError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ._job import Job
     from ._query import Query
@@ -53,7 +53,7 @@ def find_session(into: object) -> orm.Session:
     return session  # type: ignore[no-any-return]
 
 
-def attach(session: orm.Session, jobs: Iterable[Job]) -> None:
+def attach(session: orm.Session, jobs: Sequence[Job]) -> None:
     """Attach the entities of all results to ``session``; nothing is sent.
 
     Each entity is there once. One that the session has already is the session's: what
@@ -64,19 +64,18 @@ def attach(session: orm.Session, jobs: Iterable[Job]) -> None:
         UncommittedChangesError: The session has changed an entity otherwise than it
             was committed meanwhile, or has deleted it. Nothing is attached.
     """
-    returned = [job for job in jobs if job.error is None]
     found = _Found(session)
     try:
-        for job in returned:
+        for job in jobs:
             _map(job.value, functools.partial(found.add, job.query))
         found.refuse_conflicts()
     except (UnattachableError, UncommittedChangesError) as error:
-        committed = ", ".join(job.label for job in returned if job.committed)
+        committed = ", ".join(job.label for job in jobs if job.committed)
         if committed:
             error.add_note(f"async_parallel: committed all the same: {committed}")
         raise
     found.attach()
-    for job in returned:
+    for job in jobs:
         job.value = _map(job.value, found.instead_of)
 
 
