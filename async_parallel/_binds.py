@@ -70,7 +70,11 @@ def set_defaults(config: Any) -> None:
 
 
 def make_gatherer(
-    app: Any, name: str, home: HomeLoop, sessions: Callable[[], Iterable[Any]]
+    app: Any,
+    name: str,
+    home: HomeLoop,
+    sessions: Callable[[], Iterable[Any]],
+    engine: AsyncEngine | None = None,
 ) -> QueryGatherer:
     """The gatherer of the bind ``name``; in an application context of ``app``.
 
@@ -79,6 +83,7 @@ def make_gatherer(
         name: The name of the bind.
         home: The extension's home loop.
         sessions: Finds the sessions of who gathers.
+        engine: An engine in the place of what is configured.
 
     Raises:
         BindNotFoundError: There is no bind of this name.
@@ -86,14 +91,14 @@ def make_gatherer(
         UnsupportedDatabaseError: Its URL cannot be used.
     """
     binds = find_binds(app)
-    if name not in binds:
+    if name not in binds and (engine is None or name != DEFAULT):
         if name == DEFAULT:
             raise ConfigurationError(
                 "No database is configured. Set ASYNC_PARALLEL_DATABASE_URI, or"
                 " initialise Flask-SQLAlchemy on the app."
             )
         raise BindNotFoundError(name, binds)
-    url, options = _split(binds[name])
+    url, options = _split(binds[name]) if engine is None else (engine, {})
     sessionmaker: Any = None
     if isinstance(url, AsyncEngine):  # Flask-SQLAlchemy-Lite's, with its sessions
         extension = app.extensions.get("sqlalchemy")

@@ -159,7 +159,8 @@ class Connections:
 
     def interrupt(self, connection: Connection) -> None:
         """Stop what ``connection`` runs, where cancelling the task alone does not."""
-        if not connection.closed and not connection.invalidated:
+        is_async = connection.dialect.is_async  # else nothing runs while this does
+        if is_async and not (connection.closed or connection.invalidated):
             self._backend.interrupt(connection)
 
     def settle(self, connection: Connection, *, reads: bool) -> None:

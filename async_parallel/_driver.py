@@ -53,4 +53,5 @@ def sqlstate(error: BaseException) -> str:
     https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
     original = error.orig if isinstance(error, sa_exc.StatementError) else error
-    return str(getattr(original, "sqlstate", ""))
+    code = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    return str(code or "")

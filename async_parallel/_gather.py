@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._attaching import AnySession
     from ._holding import HoldAndWait
     from ._job import Job
+    from ._sessions import Sessions
     from ._snapshot import Snapshot
 
 
@@ -295,6 +296,22 @@ class QueryGatherer:
         finally:
             running.cancel()
             await until_done(running)
+
+    def replace_sessions(self, replace: Callable[[Sessions], Sessions]) -> object:
+        """Run on other sessions from now on, for a test.
+
+        Returns:
+            What ``put_back`` takes.
+        """
+        before = self._runner, self._holding
+        sessions = replace(self._runner.sessions)
+        self._runner = Runner(sessions, self._home, LANE_TIMEOUT, MAX_WAITING)
+        self._holding = HoldingCheck(self.engine, "ignore", tuple)
+        return before
+
+    def put_back(self, before: Any) -> None:
+        """Run on the sessions again that were replaced."""
+        self._runner, self._holding = before
 
     def _prepare(self, queries: tuple[Any, ...], **options: Any) -> GatherCall:
         """Check the arguments of a gather, in the context of its caller."""

@@ -40,6 +40,9 @@ class Runner:
         home: The home loop; where it is lost, all starts afresh.
         lane_timeout: Seconds that a gather may wait without getting a turn.
         max_waiting: How many queries may wait, over all gathers.
+
+    Attributes:
+        sessions: As given.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Runner:
         lane_timeout: float,
         max_waiting: int,
     ) -> None:
-        self._sessions = sessions
+        self.sessions = sessions
         home.join(self)
         self._lane_timeout = lane_timeout
         self._max_waiting = max_waiting
@@ -128,7 +131,7 @@ class Runner:
     async def open(self) -> None:
         """Connect once."""
         self._open()
-        await self._sessions.probe()
+        await self.sessions.probe()
 
     async def close(self, grace: float, owner: str) -> None:
         """Wait ``grace`` seconds for what runs, abort the rest, disconnect."""
@@ -140,11 +143,11 @@ class Runner:
         for batch in list(self._batches):
             batch.abort(GathererClosedError(owner))  # each caller adds notes to its own
         await drained
-        await self._sessions.close()
+        await self.sessions.close()
 
     def abandon(self) -> object:
         """Start afresh, closing nothing; return what was left behind."""
-        left = [self._lanes, self._batches, self._sessions.abandon()]
+        left = [self._lanes, self._batches, self.sessions.abandon()]
         self._lanes = None
         self._batches = set()
         self._pausing = set()
@@ -153,8 +156,8 @@ class Runner:
     def _open(self) -> Lanes:
         if self._lanes is None:
             self._lanes = Lanes(
-                self._sessions,
-                limit=self._sessions.limit,
+                self.sessions,
+                limit=self.sessions.limit,
                 timeout=self._lane_timeout,
                 max_waiting=self._max_waiting,
             )

@@ -68,7 +68,7 @@ def classify(source: object) -> tuple[Any, Kind]:
 def _function(
     source: Callable[..., Any],
 ) -> tuple[Callable[..., Any], Kind]:
-    bound_to = getattr(_unwrap(source), "__self__", None)
+    bound_to = getattr(unwrap(source), "__self__", None)
     if isinstance(bound_to, LegacyQuery):
         return _legacy(source), Kind.LEGACY
     if isinstance(bound_to, _SESSIONS):
@@ -101,7 +101,8 @@ def _function(
     return source, Kind.FUNCTION
 
 
-def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside of what ``functools.partial`` made."""
     unwrapped: Any = function
     while isa(unwrapped, functools.partial):
         unwrapped = unwrapped.func
@@ -110,7 +111,7 @@ def _unwrap(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(_unwrap(function), "__call__", None)  # noqa: B004 - its kind, not whether
+        getattr(unwrap(function), "__call__", None)  # noqa: B004 - its kind, not whether
     )
 
 
@@ -121,7 +122,7 @@ def _legacy(method: Callable[..., Any]) -> Callable[[orm.Session], Any]:
     partial: Any = method
     if isa(method, functools.partial):
         args, keywords = partial.args, partial.keywords
-    unbound = _unwrap(method)
+    unbound = unwrap(method)
     query: LegacyQuery[Any] = unbound.__self__  # type: ignore[attr-defined]
     name = unbound.__name__
 
@@ -219,7 +220,7 @@ def name_of(given: object) -> str:
         return f"The str {_shorten(given)!r}"
     if isinstance(given, FromClause):
         return f"The table {_entity_name(given)!r}"
-    name = getattr(_unwrap(given) if callable(given) else given, "__qualname__", None)
+    name = getattr(unwrap(given) if callable(given) else given, "__qualname__", None)
     return f"{name}" if name else f"{type(given).__name__} {_shorten(repr(given))}"
 
 
@@ -229,7 +230,7 @@ def describe(source: Executable | Callable[..., Any]) -> str:
             return _shorten(" ".join(str(source).split()))
         except Exception:  # noqa: BLE001 - what is wrong with it, its run will tell
             return f"a {type(source).__name__}"
-    function = _unwrap(source)
+    function = unwrap(source)
     return str(getattr(function, "__qualname__", None) or type(function).__name__)
 
 

@@ -16,6 +16,7 @@ A query that fails keeps its own exception; these are for what stands around it:
     ├── HoldAndWaitError (RuntimeError): the caller holds what its gather waits for
     ├── SnapshotUnsupportedError (InvalidRequestError): there is no snapshot for all
     ├── SnapshotLostError (InvalidRequestError): it has gone before its time
+    ├── UnansweredQueryError (LookupError): a test has no answer for a query
     ├── GathererClosedError (RuntimeError): a call after aclose()
     ├── HomeLoopError (RuntimeError): the call cannot run where it stands
     ├── PatchedProcessError (RuntimeError): gevent or eventlet is in the way
@@ -57,6 +58,7 @@ __all__ = [
     "ReadOnlyError",
     "SnapshotLostError",
     "SnapshotUnsupportedError",
+    "UnansweredQueryError",
     "UnattachableError",
     "UncommittedChangesError",
     "UnsupportedDatabaseError",
@@ -314,6 +316,25 @@ class SnapshotLostError(AsyncParallelError, sa_exc.InvalidRequestError):
         super().__init__(
             f"Query {query!r} has no part in the snapshot of its gather: {reason}."
             f" Gather again{'' if may_pass else ', without what has ended it'}."
+        )
+
+
+class UnansweredQueryError(AsyncParallelError, LookupError):
+    """A test answers queries in the place of a database, and has none for this one.
+
+    Attributes:
+        query: The label of the query.
+        answered: The statements, functions and labels that have an answer.
+    """
+
+    def __init__(self, query: str, answered: Iterable[str]) -> None:
+        self.query = query
+        self.answered: list[str] = list(answered)
+        names = ", ".join(map(repr, self.answered)) or "none"
+        super().__init__(
+            f"Query {query!r} has no answer. Answered are: {names}. Add its result, or"
+            " the exception that it raises, to the answers, by its statement, its"
+            f" function or its label: {{{query!r}: ...}}."
         )
 
 

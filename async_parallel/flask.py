@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import logging
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
@@ -18,13 +19,15 @@ from ._runner import GRACE
 from .errors import ConfigurationError, ExtensionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from flask import Flask
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ._attaching import AnySession
     from ._calls import GatherOptions
     from ._gather import QueryGatherer
+    from ._sessions import Sessions
     from ._snapshot import Snapshot
 
 __all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
@@ -103,6 +106,44 @@ class AsyncParallel:
             gatherers.setdefault(name, gatherer)
             self._close_at_exit()
         return gatherers[name]
+
+    @contextlib.contextmanager
+    def stand_in(
+        self,
+        engine: AsyncEngine,
+        replace: Callable[[Sessions], Sessions],
+        *,
+        bind: str | None = None,
+        app: Flask | None = None,
+    ) -> Generator[None]:
+        """Gather on other sessions for a while; for ``async_parallel.testing``.
+
+        Args:
+            engine: An engine that is not used.
+            replace: Makes the sessions.
+            bind: The name of the database. Default: the default one.
+            app: The application. Default: all.
+
+        Raises:
+            BindNotFoundError: No database of this name is configured.
+        """
+        name = bind or DEFAULT
+        with contextlib.ExitStack() as stack:
+            for each in list(self._gatherers) if app is None else [app]:
+                with each.app_context():
+                    gatherer = make_gatherer(each, name, self._home, tuple, engine)
+                gatherer.replace_sessions(replace)
+                stack.callback(self._put, each, name, self._put(each, name, gatherer))
+            yield
+
+    def _put(
+        self, app: Flask, name: str, gatherer: QueryGatherer | None
+    ) -> QueryGatherer | None:
+        """Have ``gatherer`` be that of a bind, and return what was it."""
+        before = self._gatherers[app].pop(name, None)
+        if gatherer is not None:
+            self._gatherers[app][name] = gatherer
+        return before
 
     async def make_home(self) -> None:
         """Make the running loop the home loop, unless another server's loop is."""

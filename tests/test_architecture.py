@@ -41,8 +41,8 @@ LAYERS = [
     {"_lanes", "_home_loop", "_calls"},
     {"_runner", "_routing"},
     {"_overload"},
-    {"_gather"},
-    {"_binds"},
+    {"_gather", "_one_connection", "_answering"},
+    {"_binds", "testing"},
     {"flask", "asgi"},
     {"__init__"},
 ]

@@ -57,6 +57,7 @@ PUBLIC = {
         "ReadOnlyError",
         "SnapshotLostError",
         "SnapshotUnsupportedError",
+        "UnansweredQueryError",
         "UnattachableError",
         "UncommittedChangesError",
         "UnsupportedDatabaseError",
@@ -68,6 +69,13 @@ PUBLIC = {
         "QueryReport",
         "SnapshotReport",
         "record_gathers",
+    ],
+    "async_parallel.testing": [
+        "FakeGatherer",
+        "RecordedGathers",
+        "answers",
+        "on_connection",
+        "recording",
     ],
 }
 # What only the documentation of a type could hold.

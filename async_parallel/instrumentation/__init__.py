@@ -83,9 +83,16 @@ def record_gathers() -> Generator[list[GatherReport]]:
         The list that fills while the ``with`` block runs.
     """
     reports: list[GatherReport] = []
+    with record_into(reports):
+        yield reports
+
+
+@contextlib.contextmanager
+def record_into(reports: list[GatherReport]) -> Generator[None]:
+    """Collect a report of each gather that this context makes in ``reports``."""
     token = _recorder.set(reports)
     try:
-        yield reports
+        yield
     finally:
         _recorder.reset(token)
 

@@ -1,0 +1,114 @@
+"""Answers in the place of a database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ClauseElement
+
+from ._query import Query
+from ._sessions import Sessions
+from ._sources import describe, isa, unwrap
+from .errors import UnansweredQueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy.engine import Connection
+
+    from ._job import Job
+
+
+class Answers(Sessions):
+    """Sessions that open no connection: each query has an answer, or fails.
+
+    Args:
+        outer: As they were before.
+        answers: By statement, function, ``Query`` or label: what the query returns, or
+            the exception that it raises.
+    """
+
+    outermost = False
+    in_snapshot = True
+
+    def __init__(self, outer: Sessions, answers: Mapping[Any, Any]) -> None:
+        self.__dict__.update(outer.__dict__)
+        self._answers = answers
+
+    @property
+    def wanted(self) -> bool:
+        return False
+
+    def share_snapshot(self, options: object) -> None:
+        """Let it be: answers are of one state."""
+
+    def connect(self) -> Any:
+        return _Nowhere()
+
+    def disconnect(self, connection: Connection) -> None:
+        """Do nothing, as there is none."""
+
+    def unusable(self, connection: Connection, options: Any) -> bool:  # noqa: ARG002
+        return False
+
+    def reader(self, connection: Connection) -> None:
+        """None, so that each query comes to ``transaction``."""
+
+    def transaction(
+        self,
+        connection: Connection,  # noqa: ARG002
+        job: Job,
+        call: Callable[[Job, Any], Any],  # noqa: ARG002
+    ) -> Any:
+        for key, answer in self._answers.items():
+            if _is_for(key, job.query):
+                if isa(answer, type) and issubclass(answer, BaseException):
+                    raise answer
+                if isa(answer, BaseException):
+                    raise answer
+                return answer
+        raise UnansweredQueryError(job.query.label, map(_shown, self._answers))
+
+    def spoil(self, connection: Connection) -> None:
+        """Do nothing, as there is none."""
+
+    def interrupt(self, connection: Connection) -> None:
+        """Do nothing, as there is none."""
+
+    def terminate(self, connection: Connection) -> None:
+        """Do nothing, as there is none."""
+
+    async def probe(self) -> None:
+        """Do nothing: who answers is there."""
+
+
+class _Nowhere:
+    """What a lane takes for a connection."""
+
+    closed = invalidated = False
+    is_valid = True
+
+    @property
+    def connection(self) -> _Nowhere:
+        return self
+
+    def get_execution_options(self) -> dict[str, Any]:
+        return {}
+
+
+def _is_for(key: Any, query: Query[Any]) -> bool:
+    if isa(key, str):
+        return bool(key == query.label)
+    known = key.source if isa(key, Query) else key
+    source = query.source
+    if isinstance(known, ClauseElement) and isinstance(source, ClauseElement):
+        return known is source or known.compare(source)
+    if isinstance(known, ClauseElement) or isinstance(source, ClauseElement):
+        return False
+    return known in (source, unwrap(source))
+
+
+def _shown(key: Any) -> str:
+    if isa(key, str):
+        return str(key)
+    return key.label if isa(key, Query) else describe(key)

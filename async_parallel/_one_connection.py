@@ -1,0 +1,166 @@
+"""Every query on one connection, that of a test, inside its transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event, orm
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+
+from ._driver import driver_of
+from ._nested import NestedSessions
+from ._pool import is_gone
+from ._sources import isa, name_of
+from ._waiting import running_loop
+from .errors import ConfigurationError, HomeLoopError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from ._sessions import Sessions
+
+AnyConnection = Connection | orm.Session | AsyncConnection | AsyncSession
+"""What may hold the connection of a test."""
+
+
+class HeldConnection:
+    """The connection that a test holds, or that its session does.
+
+    Args:
+        holder: The connection, or the session.
+
+    Attributes:
+        backend: The name of the database's dialect.
+
+    Raises:
+        TypeError: It is neither.
+        HomeLoopError: It is an asynchronous one, and no event loop runs here.
+    """
+
+    def __init__(self, holder: AnyConnection) -> None:
+        given: Any = holder
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if isa(given, (AsyncConnection, AsyncSession)):
+            self._loop = running_loop()
+            if self._loop is None:
+                raise HomeLoopError(
+                    f"An {type(given).__name__} belongs to an event loop: enter"
+                    " on_connection() in the coroutine that made it."
+                )
+            is_session = isa(given, AsyncSession)
+            given = given.sync_session if is_session else given.sync_connection
+        if not isa(given, (Connection, orm.Session)):
+            raise TypeError(
+                "on_connection() takes the connection or the session of a test, and"
+                f" {name_of(holder)} is neither."
+            )
+        self._holder: Connection | orm.Session = given
+        bind = given.get_bind() if isa(given, orm.Session) else given
+        self.backend: str = bind.dialect.name
+
+    def find(self) -> Connection:
+        """The connection, in a transaction that sees what the session has changed.
+
+        Raises:
+            HomeLoopError: It belongs to another event loop.
+            ConfigurationError: It commits each statement.
+        """
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise HomeLoopError(
+                "The connection given to on_connection() belongs to another event loop"
+                " than the queries. Have the test's loop be the home loop: 'await"
+                ' app.extensions["async_parallel"].make_home()\' before anything is'
+                " gathered, and ask the app by ASGIAdapter; or give the connection of a"
+                " synchronous driver."
+            )
+        connection = self._holder
+        if isinstance(connection, orm.Session):
+            connection.flush()
+            connection = connection.connection()
+        _begin(connection)
+        return connection
+
+
+class OneConnection(NestedSessions):
+    """Sessions for all queries on one connection, each inside a savepoint.
+
+    Args:
+        outer: As they were before.
+        held: The connection.
+    """
+
+    outermost = False
+    in_snapshot = True
+
+    def __init__(self, outer: Sessions, held: HeldConnection) -> None:
+        self.__dict__.update(outer.__dict__)
+        self._held = held
+        self._savepoints = self._writes = True
+        self._mode = "create_savepoint"
+
+    @property
+    def shown(self) -> str:
+        return "the connection given to on_connection()"
+
+    def share_snapshot(self, options: object) -> None:
+        """Let it be: one transaction is as near to one state as it gets here."""
+
+    def connect(self) -> Connection:
+        connection = self._held.find()
+        if not connection.dialect.is_async:
+            event.listen(connection, "before_cursor_execute", _await_nothing)
+        return connection
+
+    def disconnect(self, connection: Connection) -> None:
+        """Leave it to the test."""
+        if not connection.dialect.is_async:
+            event.remove(connection, "before_cursor_execute", _await_nothing)
+
+    def spoil(self, connection: Connection) -> None:
+        """Keep it: the transaction ends with the test, and what was SET with it."""
+
+    def unusable(self, connection: Connection, options: Any) -> bool:  # noqa: ARG002
+        return is_gone(connection)
+
+    def settle(self, connection: Connection, *, reads: bool) -> None:  # noqa: ARG002
+        if not is_gone(connection):
+            self._backend.settle(connection)
+
+    @contextlib.contextmanager
+    def begin(
+        self, connection: Connection, *, read_only: bool
+    ) -> Generator[dict[str, Any]]:
+        # A synchronous driver holds the loop up: now is when a timeout can come.
+        await_only(asyncio.sleep(0))
+        with super().begin(connection, read_only=read_only) as options:
+            yield options
+
+
+def _begin(connection: Connection) -> None:
+    """Have the database itself be in a transaction, in which there are savepoints."""
+    dbapi: Any = connection.connection.dbapi_connection
+    if connection.dialect.name == "sqlite":
+        # Python's driver begins with the first write, and the release of a savepoint
+        # outside a transaction is a COMMIT.
+        if not driver_of(connection).in_transaction:
+            connection.exec_driver_sql("BEGIN")
+    elif connection.dialect.detect_autocommit_setting(dbapi):
+        raise ConfigurationError(
+            "The connection given to on_connection() is in AUTOCOMMIT, so nothing can be"
+            " rolled back. Leave its isolation_level out."
+        )
+
+
+def _await_nothing(*_: object) -> None:
+    """Await something, as an ``AsyncConnection`` insists on where it runs a statement."""
+    if in_greenlet():
+        await_only(_nothing())
+
+
+async def _nothing() -> None:
+    pass

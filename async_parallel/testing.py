@@ -1,0 +1,198 @@
+"""For the tests of an application: one connection, answers without a database, counts.
+
+The fixture ``recorded_gathers`` comes with the package, as a plugin of pytest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from ._answering import Answers
+from ._engine import make_engine
+from ._gather import QueryGatherer
+from ._one_connection import HeldConnection, OneConnection
+from ._sources import isa, name_of
+from .errors import ConfigurationError
+from .instrumentation import record_into
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from ._one_connection import AnyConnection
+    from ._sessions import Sessions
+    from .instrumentation import GatherReport
+
+    Replace = Callable[[Sessions], Sessions]
+
+__all__ = [
+    "FakeGatherer",
+    "RecordedGathers",
+    "answers",
+    "on_connection",
+    "recording",
+]
+
+
+@contextlib.contextmanager
+def on_connection(
+    target: Any, connection: AnyConnection, *, bind: str | None = None
+) -> Generator[None]:
+    """Run every gather on one connection, inside the transaction of a test.
+
+    So it sees what the test has not committed, and what it writes is rolled back with
+    the rest. The queries run one after another, each inside a savepoint, so that a
+    failure leaves the transaction usable; results, errors and the refusal to write are
+    as ever. With ``read_only=False`` a query commits to its savepoint. Functions that
+    wait for each other wait for ever.
+
+    A synchronous driver's connection is used on the home loop's thread while the test
+    waits, async functions included; there a timeout ends a gather between two queries
+    only. An asynchronous one must be that of the home loop.
+
+    Args:
+        target: The Flask application, its ``AsyncParallel``, or a ``QueryGatherer``.
+        connection: A ``Connection`` or ``AsyncConnection``, or a session, which is
+            flushed before each gather.
+        bind: The database of the application that is meant. Default: the default one.
+
+    Raises:
+        TypeError: ``target`` or ``connection`` is something else.
+        ConfigurationError: ``AsyncParallel`` is not initialised on the application.
+        HomeLoopError: An asynchronous connection, and no event loop runs here.
+        UnsupportedDatabaseError: It is one of a database that cannot be used.
+    """
+    held = HeldConnection(connection)
+    with _replaced(
+        target, bind, held.backend, lambda outer: OneConnection(outer, held)
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def answers(
+    target: Any, given: Mapping[Any, Any], *, bind: str | None = None
+) -> Generator[None]:
+    """Answer queries without a database.
+
+    Order, failure, ``return_exceptions``, reports and all else of a gather are as ever.
+    A query that has no answer fails with an ``UnansweredQueryError``.
+
+    Args:
+        target: The Flask application, its ``AsyncParallel``, or a ``QueryGatherer``.
+        given: What each query returns, in its shape, or the exception that it raises.
+            The keys are statements, which are compared by what they say, functions,
+            ``Query`` objects, or the labels of queries.
+        bind: The database of the application that is meant. Default: the default one.
+
+    Raises:
+        TypeError: ``target`` is something else.
+        ConfigurationError: ``AsyncParallel`` is not initialised on the application.
+    """
+    with _replaced(target, bind, "sqlite", lambda outer: Answers(outer, given)):
+        yield
+
+
+class FakeGatherer(QueryGatherer):
+    """A ``QueryGatherer`` that answers queries without a database.
+
+    Args:
+        given: As for ``answers``.
+    """
+
+    def __init__(self, given: Mapping[Any, Any]) -> None:
+        super().__init__("sqlite:///answers")  # which is never opened
+        self.replace_sessions(lambda outer: Answers(outer, given))
+
+
+class RecordedGathers(Sequence["GatherReport"]):
+    """A report of each gather that was made, in order of ending.
+
+    Args:
+        reports: The list that fills.
+    """
+
+    def __init__(self, reports: list[GatherReport]) -> None:
+        self._reports = reports
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+    @overload
+    def __getitem__(self, index: int) -> GatherReport: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[GatherReport]: ...
+    def __getitem__(self, index: Any) -> Any:
+        return self._reports[index]
+
+    def __repr__(self) -> str:
+        return f"<RecordedGathers: {self._told()}>"
+
+    def expect(self, *queries: int) -> None:
+        """Assert how many queries each gather had, one number a gather.
+
+        Raises:
+            AssertionError: There were others; the message names them.
+        """
+        sizes = tuple(len(report.queries) for report in self)
+        if sizes != queries:
+            expected = _gathers_of(queries)
+            raise AssertionError(f"Expected {expected}; there were {self._told()}.")
+
+    def _told(self) -> str:
+        told = _gathers_of([len(report.queries) for report in self])
+        lines = [
+            f"\n  gather {number}: {', '.join(repr(q.label) for q in report.queries)}"
+            for number, report in enumerate(self, 1)
+        ]
+        return told + "".join(lines)
+
+
+@contextlib.contextmanager
+def recording() -> Generator[RecordedGathers]:
+    """Record the gathers that this context makes, to say how many were expected.
+
+    What the fixture ``recorded_gathers`` does for a whole test.
+    """
+    reports: list[GatherReport] = []
+    with record_into(reports):
+        yield RecordedGathers(reports)
+
+
+def _gathers_of(sizes: Sequence[int]) -> str:
+    if not sizes:
+        return "no gathers"
+    plural = "gathers" if len(sizes) > 1 else "gather"
+    queries = "query" if sizes[-1] == 1 else "queries"
+    return f"{len(sizes)} {plural} of {', '.join(map(str, sizes))} {queries}"
+
+
+@contextlib.contextmanager
+def _replaced(
+    target: Any, bind: str | None, backend: str, replace: Replace
+) -> Generator[None]:
+    extension, app = target, None
+    if isa(target, QueryGatherer):
+        before = target.replace_sessions(replace)
+        try:
+            yield
+        finally:
+            target.put_back(before)
+        return
+    if isa(getattr(target, "extensions", None), dict):
+        app = target
+        extension = app.extensions.get("async_parallel")
+        if extension is None:
+            raise ConfigurationError(
+                f"AsyncParallel is not initialised on {app.name!r}. Write"
+                " 'AsyncParallel(app)' where the app is made."
+            )
+    if not hasattr(extension, "stand_in"):
+        raise TypeError(
+            "The target must be a Flask application, its AsyncParallel or a"
+            f" QueryGatherer, and {name_of(target)} is none."
+        )
+    engine = make_engine(f"{backend}:///unused", 1, {})  # which is never opened
+    with extension.stand_in(engine, replace, bind=bind, app=app):
+        yield
