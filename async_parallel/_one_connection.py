@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event, orm
+from sqlalchemy import orm
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
 
 from ._driver import driver_of
 from ._nested import NestedSessions
@@ -28,6 +28,9 @@ AnyConnection = Connection | orm.Session | AsyncConnection | AsyncSession
 """What may hold the connection of a test."""
 
 
+_MOMENT = 1e-9  # seconds; not 0, which comes before the timers that are due
+
+
 class HeldConnection:
     """The connection that a test holds, or that its session does.
 
@@ -36,6 +39,7 @@ class HeldConnection:
 
     Attributes:
         backend: The name of the database's dialect.
+        is_async: Whether its driver is asynchronous.
 
     Raises:
         TypeError: It is neither.
@@ -62,6 +66,7 @@ class HeldConnection:
         self._holder: Connection | orm.Session = given
         bind = given.get_bind() if isa(given, orm.Session) else given
         self.backend: str = bind.dialect.name
+        self.is_async: bool = bind.dialect.is_async
 
     def find(self) -> Connection:
         """The connection, in a transaction that sees what the session has changed.
@@ -99,7 +104,10 @@ class OneConnection(NestedSessions):
 
     def __init__(self, outer: Sessions, held: HeldConnection) -> None:
         self.__dict__.update(outer.__dict__)
+        self.limit = 1
         self._held = held
+        if not held.is_async:
+            self._class = _on_sync_driver(self._class)
         self._savepoints = self._writes = True
         self._mode = "create_savepoint"
 
@@ -111,15 +119,7 @@ class OneConnection(NestedSessions):
         """Let it be: one transaction is as near to one state as it gets here."""
 
     def connect(self) -> Connection:
-        connection = self._held.find()
-        if not connection.dialect.is_async:
-            event.listen(connection, "before_cursor_execute", _await_nothing)
-        return connection
-
-    def disconnect(self, connection: Connection) -> None:
-        """Leave it to the test."""
-        if not connection.dialect.is_async:
-            event.remove(connection, "before_cursor_execute", _await_nothing)
+        return self._held.find()
 
     def spoil(self, connection: Connection) -> None:
         """Keep it: the transaction ends with the test, and what was SET with it."""
@@ -136,31 +136,64 @@ class OneConnection(NestedSessions):
         self, connection: Connection, *, read_only: bool
     ) -> Generator[dict[str, Any]]:
         # A synchronous driver holds the loop up: now is when a timeout can come.
-        await_only(asyncio.sleep(0))
+        await_only(asyncio.sleep(_MOMENT))
         with super().begin(connection, read_only=read_only) as options:
             yield options
 
 
+class _OnSyncDriver(AsyncSession):
+    """An ``AsyncSession`` on a synchronous driver, whose cursors cannot be awaited."""
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        return await self.run_sync(lambda session: session.execute(*args, **kwargs))
+
+    async def stream(self, *_: Any, **__: Any) -> Any:
+        raise _unavailable("stream")
+
+    async def connection(self, *_: Any, **__: Any) -> Any:
+        raise _unavailable("connection")
+
+
+def _on_sync_driver(class_: type[AsyncSession]) -> type[AsyncSession]:
+    if class_ is AsyncSession:
+        return _OnSyncDriver
+    return type(class_.__name__, (class_, _OnSyncDriver), {})  # its own come first
+
+
+def _unavailable(method: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"AsyncSession.{method}() needs an asynchronous driver, and on_connection() was"
+        " given the connection of a synchronous one. Give it an AsyncSession or an"
+        " AsyncConnection in this test."
+    )
+
+
 def _begin(connection: Connection) -> None:
-    """Have the database itself be in a transaction, in which there are savepoints."""
+    """Have SQLAlchemy and the database be in a transaction, in which are savepoints."""
+    if not connection.in_transaction():
+        connection.begin()
     dbapi: Any = connection.connection.dbapi_connection
     if connection.dialect.name == "sqlite":
+        _refuse_other_thread(driver_of(connection))
         # Python's driver begins with the first write, and the release of a savepoint
         # outside a transaction is a COMMIT.
         if not driver_of(connection).in_transaction:
             connection.exec_driver_sql("BEGIN")
     elif connection.dialect.detect_autocommit_setting(dbapi):
         raise ConfigurationError(
-            "The connection given to on_connection() is in AUTOCOMMIT, so nothing can be"
-            " rolled back. Leave its isolation_level out."
+            "The connection given to on_connection() is in AUTOCOMMIT, so nothing can"
+            " be rolled back. Leave its isolation_level out."
         )
 
 
-def _await_nothing(*_: object) -> None:
-    """Await something, as an ``AsyncConnection`` insists on where it runs a statement."""
-    if in_greenlet():
-        await_only(_nothing())
-
-
-async def _nothing() -> None:
-    pass
+def _refuse_other_thread(driver: Any) -> None:
+    if not isinstance(driver, sqlite3.Connection):
+        return
+    try:
+        driver.cursor().close()
+    except sqlite3.ProgrammingError as error:
+        raise ConfigurationError(
+            "The SQLite connection given to on_connection() is of another thread than"
+            " the home loop's. Make its engine with connect_args={'check_same_thread':"
+            " False}, and poolclass=StaticPool where it is in memory."
+        ) from error

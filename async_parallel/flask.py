@@ -132,7 +132,7 @@ class AsyncParallel:
             for each in list(self._gatherers) if app is None else [app]:
                 with each.app_context():
                     gatherer = make_gatherer(each, name, self._home, tuple, engine)
-                gatherer.replace_sessions(replace)
+                stack.callback(gatherer.put_back, gatherer.replace_sessions(replace))
                 stack.callback(self._put, each, name, self._put(each, name, gatherer))
             yield
 

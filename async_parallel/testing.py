@@ -123,7 +123,7 @@ class RecordedGathers(Sequence["GatherReport"]):
     def __getitem__(self, index: int) -> GatherReport: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[GatherReport]: ...
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: int | slice) -> GatherReport | Sequence[GatherReport]:
         return self._reports[index]
 
     def __repr__(self) -> str:
