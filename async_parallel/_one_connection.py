@@ -157,7 +157,8 @@ class _OnSyncDriver(AsyncSession):
 def _on_sync_driver(class_: type[AsyncSession]) -> type[AsyncSession]:
     if class_ is AsyncSession:
         return _OnSyncDriver
-    return type(class_.__name__, (class_, _OnSyncDriver), {})  # its own come first
+    bases: tuple[Any, ...] = (class_, _OnSyncDriver)  # what is its own comes first
+    return type(class_.__name__, bases, {})
 
 
 def _unavailable(method: str) -> NotImplementedError:

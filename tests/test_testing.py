@@ -21,7 +21,12 @@ from lifespan import Lifespan
 from shop import Order, User
 from sqlalchemy import create_engine, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
@@ -204,6 +209,28 @@ async def test_a_connection_will_do(session: Session, gatherer: QueryGatherer) -
         assert await gatherer.gather(COUNT) == (5,)
 
 
+class Counting(AsyncSession):
+    """A session class of an application."""
+
+    executed = 0
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        Counting.executed += 1
+        return await super().execute(*args, **kwargs)
+
+
+async def test_the_sessions_are_the_applications(
+    holder: Any, archive: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """A session class with methods of its own keeps them, whatever the driver."""
+    maker = async_sessionmaker(class_=Counting)
+    gatherer = make_gatherer(archive, sessionmaker=maker)
+    before = Counting.executed
+    with on_connection(gatherer, holder):
+        assert await gatherer.gather(in_async) == (5,)
+    assert Counting.executed > before
+
+
 async def test_what_the_session_has_committed_meanwhile_is_seen(
     holder: Any, gatherer: QueryGatherer, archive: str
 ) -> None:
@@ -299,10 +326,11 @@ async def test_a_gather_inside_a_query_and_one_beside_it(
         return await gatherer.gather(outer, COUNT)
 
     with on_connection(gatherer, holder):
-        found = await asyncio.gather(
+        nested, beside = await asyncio.gather(
             gatherer.gather(twice), gatherer.gather(in_async, COUNT)
         )
-    assert found == [(((5, 5, 5), 5),), (5, 5)]
+    assert nested == (((5, 5, 5), 5),)
+    assert beside == (5, 5)
 
 
 async def test_the_other_ways_to_gather(holder: Any, gatherer: QueryGatherer) -> None:
@@ -702,15 +730,14 @@ SUITE = """
 
 def run_pytest(directory: Path, *options: str) -> str:
     """What pytest prints of a suite, where a warning is an error."""
+    package = str(Path(async_parallel.__file__).parents[1])
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-W", "error", *options, str(directory)],
         cwd=directory,
         env={
             **os.environ,
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTHONPATH": os.pathsep.join(
-                [str(ROOT), os.environ.get("PYTHONPATH", "")]
-            ),
+            "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")]),
             "PYTHONSAFEPATH": "",
         },
         capture_output=True,
