@@ -30,6 +30,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
+import async_parallel
 from async_parallel import (
     AsyncParallel,
     Query,
