@@ -99,8 +99,7 @@ class OneConnection(NestedSessions):
         held: The connection.
     """
 
-    outermost = False
-    in_snapshot = True
+    in_snapshot = True  # one transaction is as near to one state as it gets here
 
     def __init__(self, outer: Sessions, held: HeldConnection) -> None:
         self.__dict__.update(outer.__dict__)
@@ -115,14 +114,8 @@ class OneConnection(NestedSessions):
     def shown(self) -> str:
         return "the connection given to on_connection()"
 
-    def share_snapshot(self, options: object) -> None:
-        """Let it be: one transaction is as near to one state as it gets here."""
-
     def connect(self) -> Connection:
         return self._held.find()
-
-    def spoil(self, connection: Connection) -> None:
-        """Keep it: the transaction ends with the test, and what was SET with it."""
 
     def unusable(self, connection: Connection, options: Any) -> bool:  # noqa: ARG002
         return is_gone(connection)

@@ -18,6 +18,7 @@ from archive import Page, drop_archive, make_archive
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from lifespan import Lifespan
+from observers import PostgresObserver, SQLiteObserver
 from shop import Order, User
 from sqlalchemy import create_engine, func, insert, select, text
 from sqlalchemy.exc import DBAPIError
@@ -382,6 +383,24 @@ async def test_a_timeout_ends_what_waits(holder: Any, gatherer: QueryGatherer) -
         assert await gatherer.gather(COUNT) == (5,)
 
 
+async def test_a_statement_that_is_stopped_leaves_the_transaction_usable(
+    archive: str, gatherer: QueryGatherer
+) -> None:
+    """On an asynchronous driver a timeout ends it on the server."""
+    is_sqlite = archive.startswith("sqlite")
+    endless = text((SQLiteObserver if is_sqlite else PostgresObserver).endless)
+    engine = create_async_engine(async_url(archive))
+    async with engine.connect() as connection:
+        await connection.begin()
+        await connection.execute(insert(Page).values(number=3, **NEW))
+        with on_connection(gatherer, connection):
+            with pytest.raises(GatherTimeoutError):
+                await gatherer.gather(endless, timeout=0.05)
+            assert await gatherer.gather(COUNT) == (5,)
+        await connection.rollback()
+    await engine.dispose()
+
+
 def test_a_timeout_is_seen_between_two_queries(
     session: Session, archive: str, make_app: MakeApp
 ) -> None:
@@ -550,9 +569,29 @@ def test_a_connection_that_commits_each_statement_is_refused(
         engine.connect() as connection,
         app.app_context(),
         on_connection(app, connection),
-        pytest.raises(ConfigurationError, match="AUTOCOMMIT"),
+        pytest.raises(ConfigurationError, match="AUTOCOMMIT") as caught,
     ):
         run_in_parallel([text("SELECT 1")])
+    assert any("to the connection given to" in note for note in caught.value.__notes__)
+    engine.dispose()
+
+
+def test_sqlite_may_begin_as_its_own_documentation_has_it(
+    sqlite: str, make_app: MakeApp
+) -> None:
+    """Without Python's beginning of transactions, by a BEGIN of one's own."""
+    app = make_app(sqlite)
+    engine = create_engine(sqlite)
+    with engine.connect() as connection, app.app_context():
+        dbapi: Any = connection.connection.dbapi_connection
+        dbapi.isolation_level = None
+        connection.exec_driver_sql("BEGIN")
+        with on_connection(app, connection):
+            with pytest.raises(ReadOnlyError):
+                run_in_parallel([text("DELETE FROM orders")])
+            assert run_in_parallel([select(func.count(Order.id))]) == [[6]]
+        connection.rollback()
+        dbapi.isolation_level = ""
     engine.dispose()
 
 
