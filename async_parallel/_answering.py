@@ -29,15 +29,10 @@ class Answers(Sessions):
     """
 
     outermost = False
-    in_snapshot = True
 
     def __init__(self, outer: Sessions, answers: Mapping[Any, Any]) -> None:
         self.__dict__.update(outer.__dict__)
         self._answers = answers
-
-    @property
-    def wanted(self) -> bool:
-        return False
 
     def share_snapshot(self, options: object) -> None:
         """Let it be: answers are of one state."""
@@ -70,12 +65,6 @@ class Answers(Sessions):
         raise UnansweredQueryError(job.query.label, map(_shown, self._answers))
 
     def spoil(self, connection: Connection) -> None:
-        """Do nothing, as there is none."""
-
-    def interrupt(self, connection: Connection) -> None:
-        """Do nothing, as there is none."""
-
-    def terminate(self, connection: Connection) -> None:
         """Do nothing, as there is none."""
 
     async def probe(self) -> None:

@@ -689,13 +689,34 @@ async def test_an_exception_is_raised_as_the_database_would() -> None:
         assert found["c"] == 1
 
 
+class Asked(dict[Any, Any]):
+    """Answers that count how often they are looked at."""
+
+    times = 0
+
+    def items(self) -> Any:
+        self.times += 1
+        return super().items()
+
+
+async def test_a_lost_connection_is_answered_once() -> None:
+    """Where a database would be asked again, the answer would be the same."""
+    lost = DBAPIError("SELECT 1", {}, Exception(), connection_invalidated=True)
+    asked = Asked({"a": lost})
+    async with FakeGatherer(asked) as gatherer:
+        with pytest.raises(DBAPIError):
+            await gatherer.gather({"a": COUNT})
+    assert asked.times == 1
+
+
 async def test_a_query_without_an_answer_says_how_to_give_one() -> None:
     """The error names the query and those that have one; writes are refused first."""
-    async with FakeGatherer({latest: 1, "total": 2}) as gatherer:
+    named: Query[Any] = Query(text("SELECT 1"), label="named")
+    async with FakeGatherer({latest: 1, "total": 2, named: 3}) as gatherer:
         with pytest.raises(UnansweredQueryError) as caught:
             await gatherer.gather(Query(select(User), label="users"))
         assert caught.value.query == "users"
-        assert caught.value.answered == ["latest", "total"]
+        assert caught.value.answered == ["latest", "total", "named"]
         assert "{'users': ...}" in str(caught.value)
         assert isinstance(caught.value, LookupError)
         with pytest.raises(ReadOnlyError):
