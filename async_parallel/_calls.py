@@ -31,15 +31,19 @@ if TYPE_CHECKING:
 
 
 class GatherOptions(TypedDict, total=False):
-    """What may be said of a gather, by those who name its database."""
+    """What may be said of a gather, and does not change the type of its answer."""
 
-    bind: str | None
     max_concurrency: int | None
     timeout: float | None
-    return_exceptions: bool
     read_only: bool
     snapshot: bool | Snapshot
     into: AnySession | None
+
+
+class BoundOptions(GatherOptions, total=False):
+    """The same, by those who also name the database."""
+
+    bind: str | None
 
 
 @dataclass(slots=True, kw_only=True)

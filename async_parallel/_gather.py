@@ -12,6 +12,7 @@ from ._holding import HoldingCheck
 from ._home_loop import HomeLoop
 from ._runner import GRACE, LANE_TIMEOUT, MAX_CONNECTIONS, MAX_WAITING, Runner
 from ._sessions import open_sessions
+from ._signatures import Signatures, typed_as
 from ._sources import check_positive
 from ._waiting import until_done, wait_for_end
 from .errors import GathererClosedError
@@ -134,6 +135,7 @@ class QueryGatherer:
     ) -> None:
         await self.aclose()
 
+    @typed_as(Signatures.gather)
     async def gather(
         self,
         *queries: Any,
@@ -224,6 +226,7 @@ class QueryGatherer:
         """
         await self._home.carry(self._runner.open)
 
+    @typed_as(Signatures.as_completed)
     async def as_completed(
         self,
         *queries: Any,

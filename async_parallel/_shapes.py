@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ._query import Query, items, unique
+from ._signatures import Shapes, typed_as
 from ._sources import Kind, name_of
 from .errors import QueryTypeError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@typed_as(Shapes.rows)
 def rows(
     statement: Executable, *, label: str | None = None, timeout: float | None = None
 ) -> Query[list[sa.Row[Any]]]:
@@ -35,6 +37,7 @@ def rows(
     return _shaped(statement, _rows, label, timeout)
 
 
+@typed_as(Shapes.scalars)
 def scalars(
     statement: Executable, *, label: str | None = None, timeout: float | None = None
 ) -> Query[list[Any]]:
@@ -69,6 +72,7 @@ def mappings(
     return _shaped(statement, _mappings, label, timeout)
 
 
+@typed_as(Shapes.first)
 def first(
     statement: Executable, *, label: str | None = None, timeout: float | None = None
 ) -> Query[Any]:
@@ -89,6 +93,7 @@ def first(
     return _shaped(statement, _first, label, timeout)
 
 
+@typed_as(Shapes.one)
 def one(
     statement: Executable, *, label: str | None = None, timeout: float | None = None
 ) -> Query[Any]:
@@ -109,6 +114,7 @@ def one(
     return _shaped(statement, _one, label, timeout)
 
 
+@typed_as(Shapes.one_or_none)
 def one_or_none(
     statement: Executable, *, label: str | None = None, timeout: float | None = None
 ) -> Query[Any]:
@@ -128,6 +134,7 @@ def one_or_none(
     return _shaped(statement, _one_or_none, label, timeout)
 
 
+@typed_as(Shapes.scalar)
 def scalar(
     statement: Executable, *, label: str | None = None, timeout: float | None = None
 ) -> Query[Any]:
@@ -145,6 +152,7 @@ def scalar(
     return _shaped(statement, _scalar, label, timeout)
 
 
+@typed_as(Shapes.scalar_one)
 def scalar_one(
     statement: Executable, *, label: str | None = None, timeout: float | None = None
 ) -> Query[Any]:

@@ -7,7 +7,7 @@ import atexit
 import contextlib
 import logging
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any
 
 from ._binds import DEFAULT, find_binds, make_gatherer, set_defaults
 from ._flask_context import callers_sessions, find_app, keep_context
@@ -16,23 +16,21 @@ from ._overload import answer_overload
 from ._portal import refuse_patched_process
 from ._routing import Router
 from ._runner import GRACE
+from ._signatures import Signatures, typed_as
 from .errors import ConfigurationError, ExtensionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
 
     from flask import Flask
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ._attaching import AnySession
-    from ._calls import GatherOptions
     from ._gather import QueryGatherer
     from ._sessions import Sessions
     from ._snapshot import Snapshot
 
 __all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
-
-K = TypeVar("K")
 
 _logger = logging.getLogger("async_parallel")
 
@@ -217,18 +215,7 @@ class AsyncParallel:
             self.close(grace=0)  # only daemon threads are left, which end with it
 
 
-@overload
-async def gather_queries(
-    queries: Mapping[K, object], /, **options: Unpack[GatherOptions]
-) -> dict[K, Any]: ...
-@overload
-async def gather_queries(
-    queries: list[Any], /, **options: Unpack[GatherOptions]
-) -> list[Any]: ...
-@overload
-async def gather_queries(
-    *queries: Any, **options: Unpack[GatherOptions]
-) -> tuple[Any, ...]: ...
+@typed_as(Signatures.gather_queries)
 async def gather_queries(
     *queries: Any,
     bind: str | None = None,
@@ -303,18 +290,7 @@ async def gather_queries(
     )
 
 
-@overload
-def run_in_parallel(  # pyright: ignore[reportOverlappingOverload]
-    queries: Mapping[K, object], /, **options: Unpack[GatherOptions]
-) -> dict[K, Any]: ...
-@overload
-def run_in_parallel(
-    queries: list[Any], /, **options: Unpack[GatherOptions]
-) -> list[Any]: ...
-@overload
-def run_in_parallel(
-    *queries: Any, **options: Unpack[GatherOptions]
-) -> tuple[Any, ...]: ...
+@typed_as(Signatures.run_in_parallel)
 def run_in_parallel(
     *queries: Any,
     bind: str | None = None,

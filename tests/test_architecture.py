@@ -24,7 +24,7 @@ FILES = {
 
 # A module imports from earlier lines only.
 LAYERS = [
-    {"errors", "instrumentation", "_blocking", "_forks", "_waiting"},
+    {"errors", "instrumentation", "_blocking", "_forks", "_signatures", "_waiting"},
     {"_flask_context"},
     {"_client", "_environ", "_greenlets", "_workers", "_pool", "_reader"},
     {"_serving", "_sources", "_libpq", "_sqlite", "_portal", "_remote"},
