@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, cast, overload
 
 import sqlalchemy as sa
 from sqlalchemy.engine import CursorResult
@@ -15,12 +15,22 @@ from ._sources import Kind, check_positive, classify, describe, isa
 from .errors import ReadOnlyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
+    from typing import Unpack
 
+    from sqlalchemy import orm
     from sqlalchemy.engine import Result
+    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.sql import Executable
+    from sqlalchemy.sql.selectable import TypedReturnsRows
+
+    from ._signatures import Rows, ShapeOptions
 
 T = TypeVar("T")
+S = TypeVar("S")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVarTuple("C")
 
 _SELECTS = re.compile(r"\s*(select|with|values|table)\b", re.IGNORECASE)
 
@@ -54,6 +64,54 @@ class Query(Generic[T]):
     timeout: float | None
     fetch: Callable[[Result[Any]], T]
 
+    @overload
+    def __init__(
+        self: Query[list[S]],
+        source: TypedReturnsRows[tuple[S]],
+        **options: Unpack[ShapeOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Query[Any],
+        source: TypedReturnsRows[tuple[A, B, *C]],
+        **options: Unpack[ShapeOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Query[list[S]],
+        source: TypedReturnsRows[*tuple[S]] | orm.Query[S],
+        **options: Unpack[ShapeOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Query[Rows[A, B, *C]],
+        source: TypedReturnsRows[A, B, *C],
+        **options: Unpack[ShapeOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Query[Rows[*tuple[Any, ...]]],
+        source: sa.TextClause,
+        **options: Unpack[ShapeOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        source: Callable[[AsyncSession], Awaitable[T]],
+        **options: Unpack[ShapeOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        source: Callable[[orm.Session], T] | Callable[[], T],
+        **options: Unpack[ShapeOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Query[Any],
+        source: Executable | Callable[..., Any],
+        **options: Unpack[ShapeOptions],
+    ) -> None: ...
     def __init__(
         self,
         source: Executable | Callable[..., Any],

@@ -1,9 +1,9 @@
 # What type checkers infer of the public functions, case by case.
 #
-# A gather's result depends on each of its queries. Given is one of them, of any kind: its
-# result is R where it says one, as a function does. Where it does not, R is what it
+# A gather's result depends on each of its queries. Given is one of them, of any kind:
+# its result is R where it says one, as a function does. Where it does not, R is what it
 # defaults to, a list of T; and T is what was selected, S. Selects of several columns are
-# Several, and have overloads of their own, since no default has any number of parts.
+# Several, with overloads of their own, since no default has any number of parts.
 #
 # Which overload is taken, where several fit, is what their order says.
 # pyright: reportOverlappingOverload=false, reportInvalidTypeVarUse=false
@@ -47,8 +47,8 @@ R = TypeVar("R")
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
-# In SQLAlchemy 2.0 a Select has one parameter, a tuple, and the first two are the same.
-# There pyright finds the entity, and mypy, which finds two answers, takes neither: Any.
+# In SQLAlchemy 2.0 a Select has one parameter, a tuple, and fits two of the first three.
+# There pyright finds the entity; mypy, which finds two answers, takes neither, but Any.
 Given: TypeAlias = (
     TypedReturnsRows[*tuple[S]]
     | TypedReturnsRows[tuple[T]]
@@ -63,6 +63,7 @@ Given: TypeAlias = (
 Unnamed: TypeAlias = Given[S, T, R] | TypedReturnsRows[Any, Any, *tuple[Any, ...]]
 Several: TypeAlias = TypedReturnsRows[*C]
 Rows: TypeAlias = list[Row[*C]]
+Single: TypeAlias = Executable | Query[Any] | Callable[..., Any] | tuple[Any, ...]
 Outcome: TypeAlias = R | BaseException
 
 # A list whose items have nothing in common but that they are queries: it would take any.
@@ -351,6 +352,20 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
+        queries: list[Select[tuple[S]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> list[list[S]]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
+        queries: list[Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> list[Any]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
         queries: list[Select[*tuple[S]]],
         /,
         **options: Unpack[BoundRaising],
@@ -362,13 +377,6 @@ class Signatures(
         /,
         **options: Unpack[BoundRaising],
     ) -> list[Rows[A, B, *C]]: ...
-    @overload
-    @staticmethod
-    async def gather_queries(
-        queries: list[TextClause],
-        /,
-        **options: Unpack[BoundRaising],
-    ) -> list[list[AnyRow]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -400,6 +408,20 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
+        queries: Mapping[K, Select[tuple[S]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> dict[K, list[S]]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
+        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> dict[K, Any]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
         queries: Mapping[K, Select[*tuple[S]]],
         /,
         **options: Unpack[BoundRaising],
@@ -411,13 +433,6 @@ class Signatures(
         /,
         **options: Unpack[BoundRaising],
     ) -> dict[K, Rows[A, B, *C]]: ...
-    @overload
-    @staticmethod
-    async def gather_queries(
-        queries: Mapping[K, TextClause],
-        /,
-        **options: Unpack[BoundRaising],
-    ) -> dict[K, list[AnyRow]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -442,6 +457,20 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
+        queries: list[Select[tuple[S]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> list[Outcome[list[S]]]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
+        queries: list[Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> list[Any]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
         queries: list[Select[*tuple[S]]],
         /,
         **options: Unpack[BoundReturning],
@@ -453,13 +482,6 @@ class Signatures(
         /,
         **options: Unpack[BoundReturning],
     ) -> list[Outcome[Rows[A, B, *C]]]: ...
-    @overload
-    @staticmethod
-    async def gather_queries(
-        queries: list[TextClause],
-        /,
-        **options: Unpack[BoundReturning],
-    ) -> list[Outcome[list[AnyRow]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -491,6 +513,20 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
+        queries: Mapping[K, Select[tuple[S]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> dict[K, Outcome[list[S]]]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
+        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> dict[K, Any]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
         queries: Mapping[K, Select[*tuple[S]]],
         /,
         **options: Unpack[BoundReturning],
@@ -502,13 +538,6 @@ class Signatures(
         /,
         **options: Unpack[BoundReturning],
     ) -> dict[K, Outcome[Rows[A, B, *C]]]: ...
-    @overload
-    @staticmethod
-    async def gather_queries(
-        queries: Mapping[K, TextClause],
-        /,
-        **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[list[AnyRow]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -976,13 +1005,37 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        *queries: Any,
+        query: Single,
+        /,
+        **options: Unpack[BoundEither],
+    ) -> tuple[Any, ...]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
+        q1: Any,
+        q2: Any,
+        /,
+        *more: Any,
         **options: Unpack[BoundEither],
     ) -> tuple[Any, ...]: ...
     @overload
     @staticmethod
     def run_in_parallel(
         queries: Mixed,
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> list[Any]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
+        queries: list[Select[tuple[S]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> list[list[S]]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
+        queries: list[Select[tuple[A, B, *C]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> list[Any]: ...
@@ -1000,13 +1053,6 @@ class Signatures(
         /,
         **options: Unpack[BoundRaising],
     ) -> list[Rows[A, B, *C]]: ...
-    @overload
-    @staticmethod
-    def run_in_parallel(
-        queries: list[TextClause],
-        /,
-        **options: Unpack[BoundRaising],
-    ) -> list[list[AnyRow]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1038,6 +1084,20 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
+        queries: Mapping[K, Select[tuple[S]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> dict[K, list[S]]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
+        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> dict[K, Any]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
         queries: Mapping[K, Select[*tuple[S]]],
         /,
         **options: Unpack[BoundRaising],
@@ -1049,13 +1109,6 @@ class Signatures(
         /,
         **options: Unpack[BoundRaising],
     ) -> dict[K, Rows[A, B, *C]]: ...
-    @overload
-    @staticmethod
-    def run_in_parallel(
-        queries: Mapping[K, TextClause],
-        /,
-        **options: Unpack[BoundRaising],
-    ) -> dict[K, list[AnyRow]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1080,6 +1133,20 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
+        queries: list[Select[tuple[S]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> list[Outcome[list[S]]]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
+        queries: list[Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> list[Any]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
         queries: list[Select[*tuple[S]]],
         /,
         **options: Unpack[BoundReturning],
@@ -1091,13 +1158,6 @@ class Signatures(
         /,
         **options: Unpack[BoundReturning],
     ) -> list[Outcome[Rows[A, B, *C]]]: ...
-    @overload
-    @staticmethod
-    def run_in_parallel(
-        queries: list[TextClause],
-        /,
-        **options: Unpack[BoundReturning],
-    ) -> list[Outcome[list[AnyRow]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1129,6 +1189,20 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
+        queries: Mapping[K, Select[tuple[S]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> dict[K, Outcome[list[S]]]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
+        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> dict[K, Any]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
         queries: Mapping[K, Select[*tuple[S]]],
         /,
         **options: Unpack[BoundReturning],
@@ -1140,13 +1214,6 @@ class Signatures(
         /,
         **options: Unpack[BoundReturning],
     ) -> dict[K, Outcome[Rows[A, B, *C]]]: ...
-    @overload
-    @staticmethod
-    def run_in_parallel(
-        queries: Mapping[K, TextClause],
-        /,
-        **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[list[AnyRow]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1614,13 +1681,37 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        *queries: Any,
+        query: Single,
+        /,
+        **options: Unpack[BoundEither],
+    ) -> tuple[Any, ...]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
+        q1: Any,
+        q2: Any,
+        /,
+        *more: Any,
         **options: Unpack[BoundEither],
     ) -> tuple[Any, ...]: ...
     @overload
     async def gather(
         self: object,
         queries: Mixed,
+        /,
+        **options: Unpack[Raising],
+    ) -> list[Any]: ...
+    @overload
+    async def gather(
+        self: object,
+        queries: list[Select[tuple[S]]],
+        /,
+        **options: Unpack[Raising],
+    ) -> list[list[S]]: ...
+    @overload
+    async def gather(
+        self: object,
+        queries: list[Select[tuple[A, B, *C]]],
         /,
         **options: Unpack[Raising],
     ) -> list[Any]: ...
@@ -1638,13 +1729,6 @@ class Signatures(
         /,
         **options: Unpack[Raising],
     ) -> list[Rows[A, B, *C]]: ...
-    @overload
-    async def gather(
-        self: object,
-        queries: list[TextClause],
-        /,
-        **options: Unpack[Raising],
-    ) -> list[list[AnyRow]]: ...
     @overload
     async def gather(
         self: object,
@@ -1676,6 +1760,20 @@ class Signatures(
     @overload
     async def gather(
         self: object,
+        queries: Mapping[K, Select[tuple[S]]],
+        /,
+        **options: Unpack[Raising],
+    ) -> dict[K, list[S]]: ...
+    @overload
+    async def gather(
+        self: object,
+        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[Raising],
+    ) -> dict[K, Any]: ...
+    @overload
+    async def gather(
+        self: object,
         queries: Mapping[K, Select[*tuple[S]]],
         /,
         **options: Unpack[Raising],
@@ -1687,13 +1785,6 @@ class Signatures(
         /,
         **options: Unpack[Raising],
     ) -> dict[K, Rows[A, B, *C]]: ...
-    @overload
-    async def gather(
-        self: object,
-        queries: Mapping[K, TextClause],
-        /,
-        **options: Unpack[Raising],
-    ) -> dict[K, list[AnyRow]]: ...
     @overload
     async def gather(
         self: object,
@@ -1718,6 +1809,20 @@ class Signatures(
     @overload
     async def gather(
         self: object,
+        queries: list[Select[tuple[S]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> list[Outcome[list[S]]]: ...
+    @overload
+    async def gather(
+        self: object,
+        queries: list[Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> list[Any]: ...
+    @overload
+    async def gather(
+        self: object,
         queries: list[Select[*tuple[S]]],
         /,
         **options: Unpack[Returning],
@@ -1729,13 +1834,6 @@ class Signatures(
         /,
         **options: Unpack[Returning],
     ) -> list[Outcome[Rows[A, B, *C]]]: ...
-    @overload
-    async def gather(
-        self: object,
-        queries: list[TextClause],
-        /,
-        **options: Unpack[Returning],
-    ) -> list[Outcome[list[AnyRow]]]: ...
     @overload
     async def gather(
         self: object,
@@ -1767,6 +1865,20 @@ class Signatures(
     @overload
     async def gather(
         self: object,
+        queries: Mapping[K, Select[tuple[S]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> dict[K, Outcome[list[S]]]: ...
+    @overload
+    async def gather(
+        self: object,
+        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> dict[K, Any]: ...
+    @overload
+    async def gather(
+        self: object,
         queries: Mapping[K, Select[*tuple[S]]],
         /,
         **options: Unpack[Returning],
@@ -1778,13 +1890,6 @@ class Signatures(
         /,
         **options: Unpack[Returning],
     ) -> dict[K, Outcome[Rows[A, B, *C]]]: ...
-    @overload
-    async def gather(
-        self: object,
-        queries: Mapping[K, TextClause],
-        /,
-        **options: Unpack[Returning],
-    ) -> dict[K, Outcome[list[AnyRow]]]: ...
     @overload
     async def gather(
         self: object,
@@ -2252,13 +2357,37 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        *queries: Any,
+        query: Single,
+        /,
+        **options: Unpack[Either],
+    ) -> tuple[Any, ...]: ...
+    @overload
+    async def gather(
+        self: object,
+        q1: Any,
+        q2: Any,
+        /,
+        *more: Any,
         **options: Unpack[Either],
     ) -> tuple[Any, ...]: ...
     @overload
     def as_completed(
         self: object,
         queries: Mixed,
+        /,
+        **options: Unpack[Raising],
+    ) -> AsyncGenerator[tuple[int, Any]]: ...
+    @overload
+    def as_completed(
+        self: object,
+        queries: list[Select[tuple[S]]],
+        /,
+        **options: Unpack[Raising],
+    ) -> AsyncGenerator[tuple[int, list[S]]]: ...
+    @overload
+    def as_completed(
+        self: object,
+        queries: list[Select[tuple[A, B, *C]]],
         /,
         **options: Unpack[Raising],
     ) -> AsyncGenerator[tuple[int, Any]]: ...
@@ -2279,13 +2408,6 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[TextClause],
-        /,
-        **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[int, list[AnyRow]]]: ...
-    @overload
-    def as_completed(
-        self: object,
         queries: list[LegacyQuery[S]],
         /,
         **options: Unpack[Raising],
@@ -2314,6 +2436,20 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
+        queries: Mapping[K, Select[tuple[S]]],
+        /,
+        **options: Unpack[Raising],
+    ) -> AsyncGenerator[tuple[K, list[S]]]: ...
+    @overload
+    def as_completed(
+        self: object,
+        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[Raising],
+    ) -> AsyncGenerator[tuple[K, Any]]: ...
+    @overload
+    def as_completed(
+        self: object,
         queries: Mapping[K, Select[*tuple[S]]],
         /,
         **options: Unpack[Raising],
@@ -2325,13 +2461,6 @@ class Signatures(
         /,
         **options: Unpack[Raising],
     ) -> AsyncGenerator[tuple[K, Rows[A, B, *C]]]: ...
-    @overload
-    def as_completed(
-        self: object,
-        queries: Mapping[K, TextClause],
-        /,
-        **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[K, list[AnyRow]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2356,6 +2485,20 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
+        queries: list[Select[tuple[S]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> AsyncGenerator[tuple[int, Outcome[list[S]]]]: ...
+    @overload
+    def as_completed(
+        self: object,
+        queries: list[Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> AsyncGenerator[tuple[int, Any]]: ...
+    @overload
+    def as_completed(
+        self: object,
         queries: list[Select[*tuple[S]]],
         /,
         **options: Unpack[Returning],
@@ -2367,13 +2510,6 @@ class Signatures(
         /,
         **options: Unpack[Returning],
     ) -> AsyncGenerator[tuple[int, Outcome[Rows[A, B, *C]]]]: ...
-    @overload
-    def as_completed(
-        self: object,
-        queries: list[TextClause],
-        /,
-        **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[int, Outcome[list[AnyRow]]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2405,6 +2541,20 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
+        queries: Mapping[K, Select[tuple[S]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> AsyncGenerator[tuple[K, Outcome[list[S]]]]: ...
+    @overload
+    def as_completed(
+        self: object,
+        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> AsyncGenerator[tuple[K, Any]]: ...
+    @overload
+    def as_completed(
+        self: object,
         queries: Mapping[K, Select[*tuple[S]]],
         /,
         **options: Unpack[Returning],
@@ -2416,13 +2566,6 @@ class Signatures(
         /,
         **options: Unpack[Returning],
     ) -> AsyncGenerator[tuple[K, Outcome[Rows[A, B, *C]]]]: ...
-    @overload
-    def as_completed(
-        self: object,
-        queries: Mapping[K, TextClause],
-        /,
-        **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[K, Outcome[list[AnyRow]]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2454,6 +2597,16 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        *queries: Any,
+        query: Single,
+        /,
+        **options: Unpack[Either],
+    ) -> AsyncGenerator[tuple[int, Any]]: ...
+    @overload
+    def as_completed(
+        self: object,
+        q1: Any,
+        q2: Any,
+        /,
+        *more: Any,
         **options: Unpack[Either],
     ) -> AsyncGenerator[tuple[int, Any]]: ...

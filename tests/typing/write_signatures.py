@@ -21,21 +21,23 @@ POSITIONS = 8  # how many arguments are told apart
 EXACT = 4  # up to how many of them, with the columns of their rows
 
 # What one list or mapping may hold, and what its result then holds. Where several fit,
-# the first is taken.
+# the first is taken. A Select of a tuple is one of SQLAlchemy 2.0.
 LISTS = {
     "Mixed": "Any",
+    "list[Select[tuple[S]]]": "list[S]",
+    "list[Select[tuple[A, B, *C]]]": "Any",
     "list[Select[*tuple[S]]]": "list[S]",
     "list[Select[A, B, *C]]": "Rows[A, B, *C]",
-    "list[TextClause]": "list[AnyRow]",
     "list[LegacyQuery[S]]": "list[S]",
     "list[Query[R]]": "R",
     "AsyncFunctions[R]": "R",
     "Functions[R]": "R",
 }
 MAPPINGS = {
+    "Mapping[K, Select[tuple[S]]]": "list[S]",
+    "Mapping[K, Select[tuple[A, B, *C]]]": "Any",
     "Mapping[K, Select[*tuple[S]]]": "list[S]",
     "Mapping[K, Select[A, B, *C]]": "Rows[A, B, *C]",
-    "Mapping[K, TextClause]": "list[AnyRow]",
     "Mapping[K, LegacyQuery[S]]": "list[S]",
     "Mapping[K, Query[R]]": "R",
 }
@@ -79,7 +81,8 @@ def positional() -> Iterator[Case]:
                     result = f"Rows[*C{n}]" if n in several else f"R{n}"
                     results.append(outcome.format(result))
                 yield Case([*parameters, "/"], f"tuple[{', '.join(results)}]", options)
-    yield Case(["*queries: Any"], "tuple[Any, ...]", "Either")
+    yield Case(["query: Single", "/"], "tuple[Any, ...]", "Either")
+    yield Case(["q1: Any", "q2: Any", "/", "*more: Any"], "tuple[Any, ...]", "Either")
 
 
 def choices(count: int) -> Iterator[tuple[int, ...]]:
@@ -101,7 +104,9 @@ def completions() -> Iterator[Case]:
     """The calls of a function that gives each result with its label."""
     pair = "AsyncGenerator[tuple[{}, {{}}]]"
     yield from collections(pair.format("int"), pair.format("K"))
-    yield Case(["*queries: Any"], pair.format("int").format("Any"), "Either")
+    result = pair.format("int").format("Any")
+    yield Case(["query: Single", "/"], result, "Either")
+    yield Case(["q1: Any", "q2: Any", "/", "*more: Any"], result, "Either")
 
 
 def overload(start: str, case: Case, prefix: str) -> Iterator[str]:
