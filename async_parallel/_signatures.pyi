@@ -2,8 +2,8 @@
 #
 # A gather's result depends on each of its queries. Given is one of them, of any kind:
 # its result is R where it says one, as a function does. Where it does not, R is what it
-# defaults to, a list of T; and T is what was selected, S. Selects of several columns are
-# Several, with overloads of their own, since no default has any number of parts.
+# defaults to, a list of T; and T is what was selected, S. Selects of several columns
+# are Several, with overloads of their own, since no default has any number of parts.
 #
 # Which overload is taken, where several fit, is what their order says.
 # pyright: reportOverlappingOverload=false, reportInvalidTypeVarUse=false
@@ -47,8 +47,8 @@ R = TypeVar("R")
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
-# In SQLAlchemy 2.0 a Select has one parameter, a tuple, and fits two of the first three.
-# There pyright finds the entity; mypy, which finds two answers, takes neither, but Any.
+# In SQLAlchemy 2.0 a Select has one parameter, a tuple, which fits two of the first
+# three. Pyright then finds the entity; mypy, with two answers, takes neither, but Any.
 Given: TypeAlias = (
     TypedReturnsRows[*tuple[S]]
     | TypedReturnsRows[tuple[T]]
@@ -66,9 +66,8 @@ Rows: TypeAlias = list[Row[*C]]
 Single: TypeAlias = Executable | Query[Any] | Callable[..., Any] | tuple[Any, ...]
 Outcome: TypeAlias = R | BaseException
 
-# A list whose items have nothing in common but that they are queries: it would take any.
-# Only for the bound of a type variable does mypy look at a list by itself, instead of as
-# what is asked for.
+# A list whose items have nothing in common but that they are queries: it would take
+# any. Only where a mere type variable is asked for does mypy look at a list by itself.
 class _TakesFunctions(Protocol):
     def append(self, item: Callable[..., object], /) -> None: ...
 
@@ -254,19 +253,19 @@ class Shapes:
 S1 = TypeVar("S1", default=Any)
 T1 = TypeVar("T1", default=S1)
 R1 = TypeVar("R1", default=list[T1])
-C1 = TypeVarTuple("C1")
+C1 = TypeVarTuple("C1", default=Unpack[tuple[Any, ...]])
 S2 = TypeVar("S2", default=Any)
 T2 = TypeVar("T2", default=S2)
 R2 = TypeVar("R2", default=list[T2])
-C2 = TypeVarTuple("C2")
+C2 = TypeVarTuple("C2", default=Unpack[tuple[Any, ...]])
 S3 = TypeVar("S3", default=Any)
 T3 = TypeVar("T3", default=S3)
 R3 = TypeVar("R3", default=list[T3])
-C3 = TypeVarTuple("C3")
+C3 = TypeVarTuple("C3", default=Unpack[tuple[Any, ...]])
 S4 = TypeVar("S4", default=Any)
 T4 = TypeVar("T4", default=S4)
 R4 = TypeVar("R4", default=list[T4])
-C4 = TypeVarTuple("C4")
+C4 = TypeVarTuple("C4", default=Unpack[tuple[Any, ...]])
 S5 = TypeVar("S5", default=Any)
 T5 = TypeVar("T5", default=S5)
 R5 = TypeVar("R5", default=list[T5])
@@ -569,6 +568,11 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
+        **options: Unpack[BoundEither],
+    ) -> tuple[()]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
         q1: Given[S1, T1, R1],
         /,
         **options: Unpack[BoundRaising],
@@ -1245,6 +1249,11 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
+        **options: Unpack[BoundEither],
+    ) -> tuple[()]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
         q1: Given[S1, T1, R1],
         /,
         **options: Unpack[BoundRaising],
@@ -1918,6 +1927,11 @@ class Signatures(
         /,
         **options: Unpack[Either],
     ) -> dict[K, Any]: ...
+    @overload
+    async def gather(
+        self: object,
+        **options: Unpack[Either],
+    ) -> tuple[()]: ...
     @overload
     async def gather(
         self: object,

@@ -9,7 +9,7 @@ import pickle
 import threading
 import weakref
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from shop import Order, User
@@ -483,7 +483,7 @@ async def test_without_read_only_each_query_is_committed_by_itself(
         await session.flush()
         await session.rollback()
 
-    results = await gatherer.gather(
+    results: Any = await gatherer.gather(
         insert(User).values(id=91, name="new").returning(User.id),
         text("INSERT INTO users (id, name) VALUES (95, 'new')"),
         add,
@@ -705,7 +705,7 @@ async def test_a_limit_that_is_not_positive_is_refused(
     with pytest.raises(
         ValueError, match=f"{limit} must be a number greater than 0.*{value}"
     ):
-        await gatherer.gather(user_id(1), **{limit: value})  # type: ignore[arg-type]
+        await gatherer.gather(user_id(1), **cast("Any", {limit: value}))
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def items(result: Result[Any]) -> Any:
     return result.scalars() if len(result.keys()) == 1 else result
 
 
-SHAPES: dict[str, tuple[Callable[[Any], object], Callable[[Result[Any]], Any]]] = {
+SHAPES: dict[str, tuple[Callable[[Any], Any], Callable[[Result[Any]], Any]]] = {
     "rows": (rows, lambda result: result.all()),
     "scalars": (scalars, lambda result: result.scalars().all()),
     "mappings": (mappings, lambda result: result.mappings().all()),
@@ -215,9 +215,10 @@ async def test_a_plain_join_is_not_made_unique(gatherer: QueryGatherer) -> None:
 async def test_equal_rows_are_kept(gatherer: QueryGatherer) -> None:
     """Equal values of several rows all come back, in every shape of a list."""
     statement = select(sa.literal(7).label("seven")).select_from(User)
-    assert await gatherer.gather(
+    results: Any = await gatherer.gather(
         statement, rows(statement), scalars(statement), mappings(statement)
-    ) == ([7, 7, 7], [(7,)] * 3, [7, 7, 7], [{"seven": 7}] * 3)
+    )
+    assert results == ([7, 7, 7], [(7,)] * 3, [7, 7, 7], [{"seven": 7}] * 3)
 
 
 async def test_a_statement_without_rows_gives_their_count(
@@ -468,6 +469,7 @@ async def test_a_legacy_get_takes_its_key_from_a_partial(
     found, missing = await gatherer.gather(
         functools.partial(get, 2), functools.partial(get, ident=0)
     )
+    assert found is not None
     assert (found.name, missing) == ("user 2", None)
 
 

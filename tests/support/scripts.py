@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from sqlalchemy import text
@@ -137,9 +137,11 @@ def loop_ends() -> None:
     """The main coroutine returns while tasks gather, and nothing is closed."""
     gatherer = QueryGatherer(DATABASE)
 
-    async def main() -> list[asyncio.Task[object]]:
+    async def main() -> list[asyncio.Task[Any]]:
         gathers = (gatherer.gather(*QUERIES), gatherer.gather(LONG))
-        tasks = [asyncio.create_task(gather) for gather in gathers]
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(gather) for gather in gathers
+        ]
         await asyncio.to_thread(sys.stdin.readline)
         return tasks
 

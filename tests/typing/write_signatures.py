@@ -66,6 +66,7 @@ def collections(of_list: str, of_mapping: str) -> Iterator[Case]:
 
 def positional() -> Iterator[Case]:
     """The calls with a query for each argument."""
+    yield Case([], "tuple[()]", "Either")
     for options, outcome in OUTCOMES.items():
         for count in range(1, POSITIONS + 1):
             exact = count <= EXACT and options == "Raising"
@@ -135,7 +136,7 @@ def variables() -> Iterator[str]:
         yield f'T{n} = TypeVar("T{n}", default=S{n})'
         yield f'R{n} = TypeVar("R{n}", default=list[T{n}])'
         if n <= EXACT:
-            yield f'C{n} = TypeVarTuple("C{n}")'
+            yield f'C{n} = TypeVarTuple("C{n}", default=Unpack[tuple[Any, ...]])'
         names += [f"S{n}", f"T{n}", f"R{n}"]
     yield ""
     yield "if MYPY:"
