@@ -358,7 +358,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[Select[tuple[A, B, *C]]],
+        queries: list[Select[tuple[Any, ...]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> list[Any]: ...
@@ -414,7 +414,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        queries: Mapping[K, Select[tuple[Any, ...]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> dict[K, Any]: ...
@@ -463,7 +463,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[Select[tuple[A, B, *C]]],
+        queries: list[Select[tuple[Any, ...]]],
         /,
         **options: Unpack[BoundReturning],
     ) -> list[Any]: ...
@@ -519,7 +519,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        queries: Mapping[K, Select[tuple[Any, ...]]],
         /,
         **options: Unpack[BoundReturning],
     ) -> dict[K, Any]: ...
@@ -1039,7 +1039,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[Select[tuple[A, B, *C]]],
+        queries: list[Select[tuple[Any, ...]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> list[Any]: ...
@@ -1095,7 +1095,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        queries: Mapping[K, Select[tuple[Any, ...]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> dict[K, Any]: ...
@@ -1144,7 +1144,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[Select[tuple[A, B, *C]]],
+        queries: list[Select[tuple[Any, ...]]],
         /,
         **options: Unpack[BoundReturning],
     ) -> list[Any]: ...
@@ -1200,7 +1200,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        queries: Mapping[K, Select[tuple[Any, ...]]],
         /,
         **options: Unpack[BoundReturning],
     ) -> dict[K, Any]: ...
@@ -1720,7 +1720,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[Select[tuple[A, B, *C]]],
+        queries: list[Select[tuple[Any, ...]]],
         /,
         **options: Unpack[Raising],
     ) -> list[Any]: ...
@@ -1776,7 +1776,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        queries: Mapping[K, Select[tuple[Any, ...]]],
         /,
         **options: Unpack[Raising],
     ) -> dict[K, Any]: ...
@@ -1825,7 +1825,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[Select[tuple[A, B, *C]]],
+        queries: list[Select[tuple[Any, ...]]],
         /,
         **options: Unpack[Returning],
     ) -> list[Any]: ...
@@ -1881,7 +1881,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        queries: Mapping[K, Select[tuple[Any, ...]]],
         /,
         **options: Unpack[Returning],
     ) -> dict[K, Any]: ...
@@ -2401,7 +2401,7 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[Select[tuple[A, B, *C]]],
+        queries: list[Select[tuple[Any, ...]]],
         /,
         **options: Unpack[Raising],
     ) -> AsyncGenerator[tuple[int, Any]]: ...
@@ -2457,7 +2457,7 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        queries: Mapping[K, Select[tuple[Any, ...]]],
         /,
         **options: Unpack[Raising],
     ) -> AsyncGenerator[tuple[K, Any]]: ...
@@ -2506,7 +2506,7 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[Select[tuple[A, B, *C]]],
+        queries: list[Select[tuple[Any, ...]]],
         /,
         **options: Unpack[Returning],
     ) -> AsyncGenerator[tuple[int, Any]]: ...
@@ -2562,7 +2562,7 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, Select[tuple[A, B, *C]]],
+        queries: Mapping[K, Select[tuple[Any, ...]]],
         /,
         **options: Unpack[Returning],
     ) -> AsyncGenerator[tuple[K, Any]]: ...

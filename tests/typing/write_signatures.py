@@ -25,7 +25,7 @@ EXACT = 4  # up to how many of them, with the columns of their rows
 LISTS = {
     "Mixed": "Any",
     "list[Select[tuple[S]]]": "list[S]",
-    "list[Select[tuple[A, B, *C]]]": "Any",
+    "list[Select[tuple[Any, ...]]]": "Any",
     "list[Select[*tuple[S]]]": "list[S]",
     "list[Select[A, B, *C]]": "Rows[A, B, *C]",
     "list[LegacyQuery[S]]": "list[S]",
@@ -35,7 +35,7 @@ LISTS = {
 }
 MAPPINGS = {
     "Mapping[K, Select[tuple[S]]]": "list[S]",
-    "Mapping[K, Select[tuple[A, B, *C]]]": "Any",
+    "Mapping[K, Select[tuple[Any, ...]]]": "Any",
     "Mapping[K, Select[*tuple[S]]]": "list[S]",
     "Mapping[K, Select[A, B, *C]]": "Rows[A, B, *C]",
     "Mapping[K, LegacyQuery[S]]": "list[S]",
