@@ -2,8 +2,8 @@
 #
 # A gather's result depends on each of its queries. Given is one of them, of any kind:
 # its result is R where it says one, as a function does. Where it does not, R is what it
-# defaults to, a list of T; and T is what was selected, S. Selects of several columns
-# are Several, with overloads of their own, since no default has any number of parts.
+# defaults to, a list of T, which is what was selected. Selects of several columns are
+# Several, with overloads of their own, since no default has any number of parts.
 #
 # Which overload is taken, where several fit, is what their order says.
 # pyright: reportOverlappingOverload=false, reportInvalidTypeVarUse=false
@@ -41,7 +41,6 @@ P = TypeVar("P", bound=tuple[Any, ...])
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVarTuple("C")
-S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -50,7 +49,7 @@ AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 # In SQLAlchemy 2.0 a Select has one parameter, a tuple, which fits two of the first
 # three. Pyright then finds the entity; mypy, with two answers, takes neither, but Any.
 Given: TypeAlias = (
-    TypedReturnsRows[*tuple[S]]
+    TypedReturnsRows[*tuple[T]]
     | TypedReturnsRows[tuple[T]]
     | TypedReturnsRows[tuple[Any, Any, *tuple[Any, ...]]]
     | TextClause
@@ -60,7 +59,7 @@ Given: TypeAlias = (
     | Callable[[Session], R]
     | Callable[[], R]
 )
-Unnamed: TypeAlias = Given[S, T, R] | TypedReturnsRows[Any, Any, *tuple[Any, ...]]
+Unnamed: TypeAlias = Given[T, R] | TypedReturnsRows[Any, Any, *tuple[Any, ...]]
 Several: TypeAlias = TypedReturnsRows[*C]
 Rows: TypeAlias = list[Row[*C]]
 Single: TypeAlias = Executable | Query[Any] | Callable[..., Any] | tuple[Any, ...]
@@ -134,13 +133,13 @@ class Shapes:
     @overload
     @staticmethod
     def scalars(
-        statement: TypedReturnsRows[tuple[S, *C]], **options: Unpack[ShapeOptions]
-    ) -> Query[list[S]]: ...
+        statement: TypedReturnsRows[tuple[T, *C]], **options: Unpack[ShapeOptions]
+    ) -> Query[list[T]]: ...
     @overload
     @staticmethod
     def scalars(
-        statement: TypedReturnsRows[S, *C], **options: Unpack[ShapeOptions]
-    ) -> Query[list[S]]: ...
+        statement: TypedReturnsRows[T, *C], **options: Unpack[ShapeOptions]
+    ) -> Query[list[T]]: ...
     @overload
     @staticmethod
     def scalars(
@@ -149,13 +148,13 @@ class Shapes:
     @overload
     @staticmethod
     def scalar(
-        statement: TypedReturnsRows[tuple[S, *C]], **options: Unpack[ShapeOptions]
-    ) -> Query[S | None]: ...
+        statement: TypedReturnsRows[tuple[T, *C]], **options: Unpack[ShapeOptions]
+    ) -> Query[T | None]: ...
     @overload
     @staticmethod
     def scalar(
-        statement: TypedReturnsRows[S, *C], **options: Unpack[ShapeOptions]
-    ) -> Query[S | None]: ...
+        statement: TypedReturnsRows[T, *C], **options: Unpack[ShapeOptions]
+    ) -> Query[T | None]: ...
     @overload
     @staticmethod
     def scalar(
@@ -164,13 +163,13 @@ class Shapes:
     @overload
     @staticmethod
     def scalar_one(
-        statement: TypedReturnsRows[tuple[S, *C]], **options: Unpack[ShapeOptions]
-    ) -> Query[S]: ...
+        statement: TypedReturnsRows[tuple[T, *C]], **options: Unpack[ShapeOptions]
+    ) -> Query[T]: ...
     @overload
     @staticmethod
     def scalar_one(
-        statement: TypedReturnsRows[S, *C], **options: Unpack[ShapeOptions]
-    ) -> Query[S]: ...
+        statement: TypedReturnsRows[T, *C], **options: Unpack[ShapeOptions]
+    ) -> Query[T]: ...
     @overload
     @staticmethod
     def scalar_one(
@@ -179,8 +178,8 @@ class Shapes:
     @overload
     @staticmethod
     def first(
-        statement: TypedReturnsRows[tuple[S]], **options: Unpack[ShapeOptions]
-    ) -> Query[S | None]: ...
+        statement: TypedReturnsRows[tuple[T]], **options: Unpack[ShapeOptions]
+    ) -> Query[T | None]: ...
     @overload
     @staticmethod
     def first(
@@ -189,8 +188,8 @@ class Shapes:
     @overload
     @staticmethod
     def first(
-        statement: TypedReturnsRows[*tuple[S]], **options: Unpack[ShapeOptions]
-    ) -> Query[S | None]: ...
+        statement: TypedReturnsRows[*tuple[T]], **options: Unpack[ShapeOptions]
+    ) -> Query[T | None]: ...
     @overload
     @staticmethod
     def first(
@@ -202,8 +201,8 @@ class Shapes:
     @overload
     @staticmethod
     def one(
-        statement: TypedReturnsRows[tuple[S]], **options: Unpack[ShapeOptions]
-    ) -> Query[S]: ...
+        statement: TypedReturnsRows[tuple[T]], **options: Unpack[ShapeOptions]
+    ) -> Query[T]: ...
     @overload
     @staticmethod
     def one(
@@ -212,8 +211,8 @@ class Shapes:
     @overload
     @staticmethod
     def one(
-        statement: TypedReturnsRows[*tuple[S]], **options: Unpack[ShapeOptions]
-    ) -> Query[S]: ...
+        statement: TypedReturnsRows[*tuple[T]], **options: Unpack[ShapeOptions]
+    ) -> Query[T]: ...
     @overload
     @staticmethod
     def one(
@@ -225,8 +224,8 @@ class Shapes:
     @overload
     @staticmethod
     def one_or_none(
-        statement: TypedReturnsRows[tuple[S]], **options: Unpack[ShapeOptions]
-    ) -> Query[S | None]: ...
+        statement: TypedReturnsRows[tuple[T]], **options: Unpack[ShapeOptions]
+    ) -> Query[T | None]: ...
     @overload
     @staticmethod
     def one_or_none(
@@ -235,8 +234,8 @@ class Shapes:
     @overload
     @staticmethod
     def one_or_none(
-        statement: TypedReturnsRows[*tuple[S]], **options: Unpack[ShapeOptions]
-    ) -> Query[S | None]: ...
+        statement: TypedReturnsRows[*tuple[T]], **options: Unpack[ShapeOptions]
+    ) -> Query[T | None]: ...
     @overload
     @staticmethod
     def one_or_none(
@@ -250,60 +249,44 @@ class Shapes:
 
 # All below is written by tests/typing/write_signatures.py.
 
-S1 = TypeVar("S1", default=Any)
-T1 = TypeVar("T1", default=S1)
+T1 = TypeVar("T1", default=Any)
 R1 = TypeVar("R1", default=list[T1])
 C1 = TypeVarTuple("C1", default=Unpack[tuple[Any, ...]])
-S2 = TypeVar("S2", default=Any)
-T2 = TypeVar("T2", default=S2)
+T2 = TypeVar("T2", default=Any)
 R2 = TypeVar("R2", default=list[T2])
 C2 = TypeVarTuple("C2", default=Unpack[tuple[Any, ...]])
-S3 = TypeVar("S3", default=Any)
-T3 = TypeVar("T3", default=S3)
+T3 = TypeVar("T3", default=Any)
 R3 = TypeVar("R3", default=list[T3])
 C3 = TypeVarTuple("C3", default=Unpack[tuple[Any, ...]])
-S4 = TypeVar("S4", default=Any)
-T4 = TypeVar("T4", default=S4)
+T4 = TypeVar("T4", default=Any)
 R4 = TypeVar("R4", default=list[T4])
 C4 = TypeVarTuple("C4", default=Unpack[tuple[Any, ...]])
-S5 = TypeVar("S5", default=Any)
-T5 = TypeVar("T5", default=S5)
+T5 = TypeVar("T5", default=Any)
 R5 = TypeVar("R5", default=list[T5])
-S6 = TypeVar("S6", default=Any)
-T6 = TypeVar("T6", default=S6)
+T6 = TypeVar("T6", default=Any)
 R6 = TypeVar("R6", default=list[T6])
-S7 = TypeVar("S7", default=Any)
-T7 = TypeVar("T7", default=S7)
+T7 = TypeVar("T7", default=Any)
 R7 = TypeVar("R7", default=list[T7])
-S8 = TypeVar("S8", default=Any)
-T8 = TypeVar("T8", default=S8)
+T8 = TypeVar("T8", default=Any)
 R8 = TypeVar("R8", default=list[T8])
 
 if MYPY:
     class Scope(
         Generic[
-            S1,
             T1,
             R1,
-            S2,
             T2,
             R2,
-            S3,
             T3,
             R3,
-            S4,
             T4,
             R4,
-            S5,
             T5,
             R5,
-            S6,
             T6,
             R6,
-            S7,
             T7,
             R7,
-            S8,
             T8,
             R8,
         ]
@@ -315,28 +298,20 @@ else:
 
 class Signatures(
     Scope[
-        S1,
         T1,
         R1,
-        S2,
         T2,
         R2,
-        S3,
         T3,
         R3,
-        S4,
         T4,
         R4,
-        S5,
         T5,
         R5,
-        S6,
         T6,
         R6,
-        S7,
         T7,
         R7,
-        S8,
         T8,
         R8,
     ]
@@ -351,10 +326,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[Select[tuple[S]]],
+        queries: list[Select[tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -365,10 +340,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[Select[*tuple[S]]],
+        queries: list[Select[*tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -379,10 +354,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[LegacyQuery[S]],
+        queries: list[LegacyQuery[T]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -407,10 +382,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, Select[tuple[S]]],
+        queries: Mapping[K, Select[tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -421,10 +396,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, Select[*tuple[S]]],
+        queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -435,10 +410,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, LegacyQuery[S]],
+        queries: Mapping[K, LegacyQuery[T]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -456,10 +431,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[Select[tuple[S]]],
+        queries: list[Select[tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -470,10 +445,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[Select[*tuple[S]]],
+        queries: list[Select[*tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -484,10 +459,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[LegacyQuery[S]],
+        queries: list[LegacyQuery[T]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -512,10 +487,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, Select[tuple[S]]],
+        queries: Mapping[K, Select[tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -526,10 +501,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, Select[*tuple[S]]],
+        queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -540,10 +515,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, LegacyQuery[S]],
+        queries: Mapping[K, LegacyQuery[T]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -573,7 +548,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1]: ...
@@ -587,8 +562,8 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2]: ...
@@ -596,14 +571,14 @@ class Signatures(
     @staticmethod
     async def gather_queries(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], R2]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         /,
         **options: Unpack[BoundRaising],
@@ -619,9 +594,9 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3]: ...
@@ -629,25 +604,25 @@ class Signatures(
     @staticmethod
     async def gather_queries(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], R2, R3]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, Rows[*C2], R3]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         /,
         **options: Unpack[BoundRaising],
@@ -657,7 +632,7 @@ class Signatures(
     async def gather_queries(
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], Rows[*C2], R3]: ...
@@ -665,7 +640,7 @@ class Signatures(
     @staticmethod
     async def gather_queries(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         /,
         **options: Unpack[BoundRaising],
@@ -673,7 +648,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
         /,
@@ -691,10 +666,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4]: ...
@@ -702,38 +677,38 @@ class Signatures(
     @staticmethod
     async def gather_queries(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], R2, R3, R4]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, Rows[*C2], R3, R4]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, Rows[*C3], R4]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[BoundRaising],
@@ -743,8 +718,8 @@ class Signatures(
     async def gather_queries(
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], Rows[*C2], R3, R4]: ...
@@ -752,9 +727,9 @@ class Signatures(
     @staticmethod
     async def gather_queries(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], R2, Rows[*C3], R4]: ...
@@ -762,8 +737,8 @@ class Signatures(
     @staticmethod
     async def gather_queries(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[BoundRaising],
@@ -771,19 +746,19 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, Rows[*C2], Rows[*C3], R4]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[BoundRaising],
@@ -791,8 +766,8 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         q4: Several[*C4],
         /,
@@ -804,7 +779,7 @@ class Signatures(
         q1: Several[*C1],
         q2: Several[*C2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], Rows[*C2], Rows[*C3], R4]: ...
@@ -813,7 +788,7 @@ class Signatures(
     async def gather_queries(
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[BoundRaising],
@@ -822,7 +797,7 @@ class Signatures(
     @staticmethod
     async def gather_queries(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         q4: Several[*C4],
         /,
@@ -831,7 +806,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
         q4: Several[*C4],
@@ -851,107 +826,107 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4, R5]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4, R5, R6]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4, R5, R6, R7]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
-        q8: Unnamed[S8, T8, R8],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
+        q8: Unnamed[T8, R8],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4, R5, R6, R7, R8]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
+        q1: Unnamed[T1, R1],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1]]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1], Outcome[R2]]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3]]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3], Outcome[R4]]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3], Outcome[R4], Outcome[R5]]: ...
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[
@@ -965,13 +940,13 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[
@@ -986,14 +961,14 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
-        q8: Unnamed[S8, T8, R8],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
+        q8: Unnamed[T8, R8],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[
@@ -1032,10 +1007,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[Select[tuple[S]]],
+        queries: list[Select[tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1046,10 +1021,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[Select[*tuple[S]]],
+        queries: list[Select[*tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1060,10 +1035,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[LegacyQuery[S]],
+        queries: list[LegacyQuery[T]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1088,10 +1063,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, Select[tuple[S]]],
+        queries: Mapping[K, Select[tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1102,10 +1077,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, Select[*tuple[S]]],
+        queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1116,10 +1091,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, LegacyQuery[S]],
+        queries: Mapping[K, LegacyQuery[T]],
         /,
         **options: Unpack[BoundRaising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1137,10 +1112,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[Select[tuple[S]]],
+        queries: list[Select[tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1151,10 +1126,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[Select[*tuple[S]]],
+        queries: list[Select[*tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1165,10 +1140,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[LegacyQuery[S]],
+        queries: list[LegacyQuery[T]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1193,10 +1168,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, Select[tuple[S]]],
+        queries: Mapping[K, Select[tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1207,10 +1182,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, Select[*tuple[S]]],
+        queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1221,10 +1196,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, LegacyQuery[S]],
+        queries: Mapping[K, LegacyQuery[T]],
         /,
         **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1254,7 +1229,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1]: ...
@@ -1268,8 +1243,8 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2]: ...
@@ -1277,14 +1252,14 @@ class Signatures(
     @staticmethod
     def run_in_parallel(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], R2]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         /,
         **options: Unpack[BoundRaising],
@@ -1300,9 +1275,9 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3]: ...
@@ -1310,25 +1285,25 @@ class Signatures(
     @staticmethod
     def run_in_parallel(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], R2, R3]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, Rows[*C2], R3]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         /,
         **options: Unpack[BoundRaising],
@@ -1338,7 +1313,7 @@ class Signatures(
     def run_in_parallel(
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], Rows[*C2], R3]: ...
@@ -1346,7 +1321,7 @@ class Signatures(
     @staticmethod
     def run_in_parallel(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         /,
         **options: Unpack[BoundRaising],
@@ -1354,7 +1329,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
         /,
@@ -1372,10 +1347,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4]: ...
@@ -1383,38 +1358,38 @@ class Signatures(
     @staticmethod
     def run_in_parallel(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], R2, R3, R4]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, Rows[*C2], R3, R4]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, Rows[*C3], R4]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[BoundRaising],
@@ -1424,8 +1399,8 @@ class Signatures(
     def run_in_parallel(
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], Rows[*C2], R3, R4]: ...
@@ -1433,9 +1408,9 @@ class Signatures(
     @staticmethod
     def run_in_parallel(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], R2, Rows[*C3], R4]: ...
@@ -1443,8 +1418,8 @@ class Signatures(
     @staticmethod
     def run_in_parallel(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[BoundRaising],
@@ -1452,19 +1427,19 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, Rows[*C2], Rows[*C3], R4]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[BoundRaising],
@@ -1472,8 +1447,8 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         q4: Several[*C4],
         /,
@@ -1485,7 +1460,7 @@ class Signatures(
         q1: Several[*C1],
         q2: Several[*C2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[Rows[*C1], Rows[*C2], Rows[*C3], R4]: ...
@@ -1494,7 +1469,7 @@ class Signatures(
     def run_in_parallel(
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[BoundRaising],
@@ -1503,7 +1478,7 @@ class Signatures(
     @staticmethod
     def run_in_parallel(
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         q4: Several[*C4],
         /,
@@ -1512,7 +1487,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
         q4: Several[*C4],
@@ -1532,107 +1507,107 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4, R5]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4, R5, R6]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4, R5, R6, R7]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
-        q8: Unnamed[S8, T8, R8],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
+        q8: Unnamed[T8, R8],
         /,
         **options: Unpack[BoundRaising],
     ) -> tuple[R1, R2, R3, R4, R5, R6, R7, R8]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
+        q1: Unnamed[T1, R1],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1], Outcome[R2]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3], Outcome[R4]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3], Outcome[R4], Outcome[R5]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[
@@ -1646,13 +1621,13 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[
@@ -1667,14 +1642,14 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
-        q8: Unnamed[S8, T8, R8],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
+        q8: Unnamed[T8, R8],
         /,
         **options: Unpack[BoundReturning],
     ) -> tuple[
@@ -1713,10 +1688,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[Select[tuple[S]]],
+        queries: list[Select[tuple[T]]],
         /,
         **options: Unpack[Raising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     async def gather(
         self: object,
@@ -1727,10 +1702,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[Select[*tuple[S]]],
+        queries: list[Select[*tuple[T]]],
         /,
         **options: Unpack[Raising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     async def gather(
         self: object,
@@ -1741,10 +1716,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[LegacyQuery[S]],
+        queries: list[LegacyQuery[T]],
         /,
         **options: Unpack[Raising],
-    ) -> list[list[S]]: ...
+    ) -> list[list[T]]: ...
     @overload
     async def gather(
         self: object,
@@ -1769,10 +1744,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, Select[tuple[S]]],
+        queries: Mapping[K, Select[tuple[T]]],
         /,
         **options: Unpack[Raising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     async def gather(
         self: object,
@@ -1783,10 +1758,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, Select[*tuple[S]]],
+        queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Raising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     async def gather(
         self: object,
@@ -1797,10 +1772,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, LegacyQuery[S]],
+        queries: Mapping[K, LegacyQuery[T]],
         /,
         **options: Unpack[Raising],
-    ) -> dict[K, list[S]]: ...
+    ) -> dict[K, list[T]]: ...
     @overload
     async def gather(
         self: object,
@@ -1818,10 +1793,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[Select[tuple[S]]],
+        queries: list[Select[tuple[T]]],
         /,
         **options: Unpack[Returning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     async def gather(
         self: object,
@@ -1832,10 +1807,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[Select[*tuple[S]]],
+        queries: list[Select[*tuple[T]]],
         /,
         **options: Unpack[Returning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     async def gather(
         self: object,
@@ -1846,10 +1821,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[LegacyQuery[S]],
+        queries: list[LegacyQuery[T]],
         /,
         **options: Unpack[Returning],
-    ) -> list[Outcome[list[S]]]: ...
+    ) -> list[Outcome[list[T]]]: ...
     @overload
     async def gather(
         self: object,
@@ -1874,10 +1849,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, Select[tuple[S]]],
+        queries: Mapping[K, Select[tuple[T]]],
         /,
         **options: Unpack[Returning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     async def gather(
         self: object,
@@ -1888,10 +1863,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, Select[*tuple[S]]],
+        queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Returning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     async def gather(
         self: object,
@@ -1902,10 +1877,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, LegacyQuery[S]],
+        queries: Mapping[K, LegacyQuery[T]],
         /,
         **options: Unpack[Returning],
-    ) -> dict[K, Outcome[list[S]]]: ...
+    ) -> dict[K, Outcome[list[T]]]: ...
     @overload
     async def gather(
         self: object,
@@ -1935,7 +1910,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1]: ...
@@ -1949,8 +1924,8 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, R2]: ...
@@ -1958,14 +1933,14 @@ class Signatures(
     async def gather(
         self: object,
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         /,
         **options: Unpack[Raising],
     ) -> tuple[Rows[*C1], R2]: ...
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         /,
         **options: Unpack[Raising],
@@ -1981,9 +1956,9 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, R2, R3]: ...
@@ -1991,25 +1966,25 @@ class Signatures(
     async def gather(
         self: object,
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[Raising],
     ) -> tuple[Rows[*C1], R2, R3]: ...
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, Rows[*C2], R3]: ...
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         /,
         **options: Unpack[Raising],
@@ -2019,7 +1994,7 @@ class Signatures(
         self: object,
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         /,
         **options: Unpack[Raising],
     ) -> tuple[Rows[*C1], Rows[*C2], R3]: ...
@@ -2027,7 +2002,7 @@ class Signatures(
     async def gather(
         self: object,
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         /,
         **options: Unpack[Raising],
@@ -2035,7 +2010,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
         /,
@@ -2053,10 +2028,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, R2, R3, R4]: ...
@@ -2064,38 +2039,38 @@ class Signatures(
     async def gather(
         self: object,
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[Raising],
     ) -> tuple[Rows[*C1], R2, R3, R4]: ...
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, Rows[*C2], R3, R4]: ...
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, R2, Rows[*C3], R4]: ...
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[Raising],
@@ -2105,8 +2080,8 @@ class Signatures(
         self: object,
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
-        q4: Given[S4, T4, R4],
+        q3: Given[T3, R3],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[Raising],
     ) -> tuple[Rows[*C1], Rows[*C2], R3, R4]: ...
@@ -2114,9 +2089,9 @@ class Signatures(
     async def gather(
         self: object,
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[Raising],
     ) -> tuple[Rows[*C1], R2, Rows[*C3], R4]: ...
@@ -2124,8 +2099,8 @@ class Signatures(
     async def gather(
         self: object,
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
-        q3: Given[S3, T3, R3],
+        q2: Given[T2, R2],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[Raising],
@@ -2133,19 +2108,19 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, Rows[*C2], Rows[*C3], R4]: ...
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[Raising],
@@ -2153,8 +2128,8 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
-        q2: Given[S2, T2, R2],
+        q1: Given[T1, R1],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         q4: Several[*C4],
         /,
@@ -2166,7 +2141,7 @@ class Signatures(
         q1: Several[*C1],
         q2: Several[*C2],
         q3: Several[*C3],
-        q4: Given[S4, T4, R4],
+        q4: Given[T4, R4],
         /,
         **options: Unpack[Raising],
     ) -> tuple[Rows[*C1], Rows[*C2], Rows[*C3], R4]: ...
@@ -2175,7 +2150,7 @@ class Signatures(
         self: object,
         q1: Several[*C1],
         q2: Several[*C2],
-        q3: Given[S3, T3, R3],
+        q3: Given[T3, R3],
         q4: Several[*C4],
         /,
         **options: Unpack[Raising],
@@ -2184,7 +2159,7 @@ class Signatures(
     async def gather(
         self: object,
         q1: Several[*C1],
-        q2: Given[S2, T2, R2],
+        q2: Given[T2, R2],
         q3: Several[*C3],
         q4: Several[*C4],
         /,
@@ -2193,7 +2168,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Given[S1, T1, R1],
+        q1: Given[T1, R1],
         q2: Several[*C2],
         q3: Several[*C3],
         q4: Several[*C4],
@@ -2213,107 +2188,107 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, R2, R3, R4, R5]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, R2, R3, R4, R5, R6]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, R2, R3, R4, R5, R6, R7]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
-        q8: Unnamed[S8, T8, R8],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
+        q8: Unnamed[T8, R8],
         /,
         **options: Unpack[Raising],
     ) -> tuple[R1, R2, R3, R4, R5, R6, R7, R8]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
+        q1: Unnamed[T1, R1],
         /,
         **options: Unpack[Returning],
     ) -> tuple[Outcome[R1]]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
         /,
         **options: Unpack[Returning],
     ) -> tuple[Outcome[R1], Outcome[R2]]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
         /,
         **options: Unpack[Returning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3]]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
         /,
         **options: Unpack[Returning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3], Outcome[R4]]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
         /,
         **options: Unpack[Returning],
     ) -> tuple[Outcome[R1], Outcome[R2], Outcome[R3], Outcome[R4], Outcome[R5]]: ...
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
         /,
         **options: Unpack[Returning],
     ) -> tuple[
@@ -2327,13 +2302,13 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
         /,
         **options: Unpack[Returning],
     ) -> tuple[
@@ -2348,14 +2323,14 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        q1: Unnamed[S1, T1, R1],
-        q2: Unnamed[S2, T2, R2],
-        q3: Unnamed[S3, T3, R3],
-        q4: Unnamed[S4, T4, R4],
-        q5: Unnamed[S5, T5, R5],
-        q6: Unnamed[S6, T6, R6],
-        q7: Unnamed[S7, T7, R7],
-        q8: Unnamed[S8, T8, R8],
+        q1: Unnamed[T1, R1],
+        q2: Unnamed[T2, R2],
+        q3: Unnamed[T3, R3],
+        q4: Unnamed[T4, R4],
+        q5: Unnamed[T5, R5],
+        q6: Unnamed[T6, R6],
+        q7: Unnamed[T7, R7],
+        q8: Unnamed[T8, R8],
         /,
         **options: Unpack[Returning],
     ) -> tuple[
@@ -2394,10 +2369,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[Select[tuple[S]]],
+        queries: list[Select[tuple[T]]],
         /,
         **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[int, list[S]]]: ...
+    ) -> AsyncGenerator[tuple[int, list[T]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2408,10 +2383,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[Select[*tuple[S]]],
+        queries: list[Select[*tuple[T]]],
         /,
         **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[int, list[S]]]: ...
+    ) -> AsyncGenerator[tuple[int, list[T]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2422,10 +2397,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[LegacyQuery[S]],
+        queries: list[LegacyQuery[T]],
         /,
         **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[int, list[S]]]: ...
+    ) -> AsyncGenerator[tuple[int, list[T]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2450,10 +2425,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, Select[tuple[S]]],
+        queries: Mapping[K, Select[tuple[T]]],
         /,
         **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[K, list[S]]]: ...
+    ) -> AsyncGenerator[tuple[K, list[T]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2464,10 +2439,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, Select[*tuple[S]]],
+        queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[K, list[S]]]: ...
+    ) -> AsyncGenerator[tuple[K, list[T]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2478,10 +2453,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, LegacyQuery[S]],
+        queries: Mapping[K, LegacyQuery[T]],
         /,
         **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[K, list[S]]]: ...
+    ) -> AsyncGenerator[tuple[K, list[T]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2499,10 +2474,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[Select[tuple[S]]],
+        queries: list[Select[tuple[T]]],
         /,
         **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[int, Outcome[list[S]]]]: ...
+    ) -> AsyncGenerator[tuple[int, Outcome[list[T]]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2513,10 +2488,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[Select[*tuple[S]]],
+        queries: list[Select[*tuple[T]]],
         /,
         **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[int, Outcome[list[S]]]]: ...
+    ) -> AsyncGenerator[tuple[int, Outcome[list[T]]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2527,10 +2502,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[LegacyQuery[S]],
+        queries: list[LegacyQuery[T]],
         /,
         **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[int, Outcome[list[S]]]]: ...
+    ) -> AsyncGenerator[tuple[int, Outcome[list[T]]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2555,10 +2530,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, Select[tuple[S]]],
+        queries: Mapping[K, Select[tuple[T]]],
         /,
         **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[K, Outcome[list[S]]]]: ...
+    ) -> AsyncGenerator[tuple[K, Outcome[list[T]]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2569,10 +2544,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, Select[*tuple[S]]],
+        queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[K, Outcome[list[S]]]]: ...
+    ) -> AsyncGenerator[tuple[K, Outcome[list[T]]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2583,10 +2558,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, LegacyQuery[S]],
+        queries: Mapping[K, LegacyQuery[T]],
         /,
         **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[K, Outcome[list[S]]]]: ...
+    ) -> AsyncGenerator[tuple[K, Outcome[list[T]]]]: ...
     @overload
     def as_completed(
         self: object,

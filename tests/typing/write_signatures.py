@@ -24,21 +24,21 @@ EXACT = 4  # up to how many of them, with the columns of their rows
 # the first is taken. A Select of a tuple is one of SQLAlchemy 2.0.
 LISTS = {
     "Mixed": "Any",
-    "list[Select[tuple[S]]]": "list[S]",
+    "list[Select[tuple[T]]]": "list[T]",
     "list[Select[tuple[Any, ...]]]": "Any",
-    "list[Select[*tuple[S]]]": "list[S]",
+    "list[Select[*tuple[T]]]": "list[T]",
     "list[Select[A, B, *C]]": "Rows[A, B, *C]",
-    "list[LegacyQuery[S]]": "list[S]",
+    "list[LegacyQuery[T]]": "list[T]",
     "list[Query[R]]": "R",
     "AsyncFunctions[R]": "R",
     "Functions[R]": "R",
 }
 MAPPINGS = {
-    "Mapping[K, Select[tuple[S]]]": "list[S]",
+    "Mapping[K, Select[tuple[T]]]": "list[T]",
     "Mapping[K, Select[tuple[Any, ...]]]": "Any",
-    "Mapping[K, Select[*tuple[S]]]": "list[S]",
+    "Mapping[K, Select[*tuple[T]]]": "list[T]",
     "Mapping[K, Select[A, B, *C]]": "Rows[A, B, *C]",
-    "Mapping[K, LegacyQuery[S]]": "list[S]",
+    "Mapping[K, LegacyQuery[T]]": "list[T]",
     "Mapping[K, Query[R]]": "R",
 }
 # Without and with ``return_exceptions``: what it is told by, and what a result may be.
@@ -75,7 +75,7 @@ def positional() -> Iterator[Case]:
                 results: list[str] = []
                 for n in range(1, count + 1):
                     kind = "Given" if exact else "Unnamed"
-                    given = f"{kind}[S{n}, T{n}, R{n}]"
+                    given = f"{kind}[T{n}, R{n}]"
                     parameters.append(
                         f"q{n}: Several[*C{n}]" if n in several else f"q{n}: {given}"
                     )
@@ -132,12 +132,11 @@ def variables() -> Iterator[str]:
     """The type variables of each argument, and the scope in which mypy knows them."""
     names: list[str] = []
     for n in range(1, POSITIONS + 1):
-        yield f'S{n} = TypeVar("S{n}", default=Any)'
-        yield f'T{n} = TypeVar("T{n}", default=S{n})'
+        yield f'T{n} = TypeVar("T{n}", default=Any)'
         yield f'R{n} = TypeVar("R{n}", default=list[T{n}])'
         if n <= EXACT:
             yield f'C{n} = TypeVarTuple("C{n}", default=Unpack[tuple[Any, ...]])'
-        names += [f"S{n}", f"T{n}", f"R{n}"]
+        names += [f"T{n}", f"R{n}"]
     yield ""
     yield "if MYPY:"
     yield "    class Scope("
