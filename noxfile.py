@@ -159,11 +159,12 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style and format, and that the generated overloads are up to date."""
     session.install("--quiet", "--upgrade", "pip>=25.1")
     session.install("--quiet", "--group=lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", "tests/typing/write_signatures.py", "--check")
 
 
 @nox.session(name="typing")
@@ -175,6 +176,20 @@ def check_types(session: nox.Session) -> None:
     session.run("pyright", "--pythonpath", python)
     verify = ("--ignoreexternal", "--verifytypes", "async_parallel")
     session.run("pyright", "--pythonpath", python, *verify)
+
+
+@nox.session
+def typing_lowest(session: nox.Session) -> None:
+    """Check, as an application, types with the lowest SQLAlchemy, of other generics."""
+    lowest = f"sqlalchemy[asyncio]=={LOWEST_SQLALCHEMY}"
+    checkers = ("mypy>=2.2", "pyright[nodejs]>=1.1.400", "types-greenlet>=3.2")
+    session.install("--quiet", ".", *checkers, lowest)
+    application = Path("tests/typing/test_usable.py").resolve()
+    session.chdir(session.create_tmp())
+    shutil.copy(application, "application.py")
+    session.run("mypy", "--strict", "application.py")
+    python = str(Path(session.bin) / "python")
+    session.run("pyright", "--pythonpath", python, "application.py")
 
 
 @nox.session

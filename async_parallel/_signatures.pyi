@@ -46,12 +46,11 @@ R = TypeVar("R")
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
-# In SQLAlchemy 2.0 a Select has one parameter, a tuple, which fits two of the first
-# three. Pyright then finds the entity; mypy, with two answers, takes neither, but Any.
+# In SQLAlchemy 2.0 a Select has one parameter, a tuple, which fits the first two: pyright
+# then finds the entity, and mypy, for which one of two answers is none, Any.
 Given: TypeAlias = (
     TypedReturnsRows[*tuple[T]]
-    | TypedReturnsRows[tuple[T]]
-    | TypedReturnsRows[tuple[Any, Any, *tuple[Any, ...]]]
+    | TypedReturnsRows[tuple[Any, ...]]
     | TextClause
     | LegacyQuery[T]
     | Query[R]
