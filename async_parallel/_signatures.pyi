@@ -46,8 +46,8 @@ R = TypeVar("R")
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 
-# In SQLAlchemy 2.0 a Select has one parameter, a tuple, which fits the first two: pyright
-# then finds the entity, and mypy, for which one of two answers is none, Any.
+# In SQLAlchemy 2.0 a Select has one parameter, a tuple, which fits the first two. Then
+# pyright finds the entity, and mypy, for which one of two answers is none, Any.
 Given: TypeAlias = (
     TypedReturnsRows[*tuple[T]]
     | TypedReturnsRows[tuple[Any, ...]]
@@ -332,7 +332,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[Select[tuple[Any, ...]]],
+        queries: list[Select[tuple[A, *C]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> list[Any]: ...
@@ -388,24 +388,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, Select[tuple[Any, ...]]],
-        /,
-        **options: Unpack[BoundRaising],
-    ) -> dict[K, Any]: ...
-    @overload
-    @staticmethod
-    async def gather_queries(
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> dict[K, list[T]]: ...
-    @overload
-    @staticmethod
-    async def gather_queries(
-        queries: Mapping[K, Select[A, B, *C]],
-        /,
-        **options: Unpack[BoundRaising],
-    ) -> dict[K, Rows[A, B, *C]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -437,7 +423,7 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: list[Select[tuple[Any, ...]]],
+        queries: list[Select[tuple[A, *C]]],
         /,
         **options: Unpack[BoundReturning],
     ) -> list[Any]: ...
@@ -493,24 +479,10 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
-        queries: Mapping[K, Select[tuple[Any, ...]]],
-        /,
-        **options: Unpack[BoundReturning],
-    ) -> dict[K, Any]: ...
-    @overload
-    @staticmethod
-    async def gather_queries(
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
     ) -> dict[K, Outcome[list[T]]]: ...
-    @overload
-    @staticmethod
-    async def gather_queries(
-        queries: Mapping[K, Select[A, B, *C]],
-        /,
-        **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[Rows[A, B, *C]]]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -1013,7 +985,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[Select[tuple[Any, ...]]],
+        queries: list[Select[tuple[A, *C]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> list[Any]: ...
@@ -1069,24 +1041,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, Select[tuple[Any, ...]]],
-        /,
-        **options: Unpack[BoundRaising],
-    ) -> dict[K, Any]: ...
-    @overload
-    @staticmethod
-    def run_in_parallel(
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
     ) -> dict[K, list[T]]: ...
-    @overload
-    @staticmethod
-    def run_in_parallel(
-        queries: Mapping[K, Select[A, B, *C]],
-        /,
-        **options: Unpack[BoundRaising],
-    ) -> dict[K, Rows[A, B, *C]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1118,7 +1076,7 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: list[Select[tuple[Any, ...]]],
+        queries: list[Select[tuple[A, *C]]],
         /,
         **options: Unpack[BoundReturning],
     ) -> list[Any]: ...
@@ -1174,24 +1132,10 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
-        queries: Mapping[K, Select[tuple[Any, ...]]],
-        /,
-        **options: Unpack[BoundReturning],
-    ) -> dict[K, Any]: ...
-    @overload
-    @staticmethod
-    def run_in_parallel(
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundReturning],
     ) -> dict[K, Outcome[list[T]]]: ...
-    @overload
-    @staticmethod
-    def run_in_parallel(
-        queries: Mapping[K, Select[A, B, *C]],
-        /,
-        **options: Unpack[BoundReturning],
-    ) -> dict[K, Outcome[Rows[A, B, *C]]]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1694,7 +1638,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[Select[tuple[Any, ...]]],
+        queries: list[Select[tuple[A, *C]]],
         /,
         **options: Unpack[Raising],
     ) -> list[Any]: ...
@@ -1750,24 +1694,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, Select[tuple[Any, ...]]],
-        /,
-        **options: Unpack[Raising],
-    ) -> dict[K, Any]: ...
-    @overload
-    async def gather(
-        self: object,
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Raising],
     ) -> dict[K, list[T]]: ...
-    @overload
-    async def gather(
-        self: object,
-        queries: Mapping[K, Select[A, B, *C]],
-        /,
-        **options: Unpack[Raising],
-    ) -> dict[K, Rows[A, B, *C]]: ...
     @overload
     async def gather(
         self: object,
@@ -1799,7 +1729,7 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: list[Select[tuple[Any, ...]]],
+        queries: list[Select[tuple[A, *C]]],
         /,
         **options: Unpack[Returning],
     ) -> list[Any]: ...
@@ -1855,24 +1785,10 @@ class Signatures(
     @overload
     async def gather(
         self: object,
-        queries: Mapping[K, Select[tuple[Any, ...]]],
-        /,
-        **options: Unpack[Returning],
-    ) -> dict[K, Any]: ...
-    @overload
-    async def gather(
-        self: object,
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Returning],
     ) -> dict[K, Outcome[list[T]]]: ...
-    @overload
-    async def gather(
-        self: object,
-        queries: Mapping[K, Select[A, B, *C]],
-        /,
-        **options: Unpack[Returning],
-    ) -> dict[K, Outcome[Rows[A, B, *C]]]: ...
     @overload
     async def gather(
         self: object,
@@ -2375,7 +2291,7 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[Select[tuple[Any, ...]]],
+        queries: list[Select[tuple[A, *C]]],
         /,
         **options: Unpack[Raising],
     ) -> AsyncGenerator[tuple[int, Any]]: ...
@@ -2431,24 +2347,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, Select[tuple[Any, ...]]],
-        /,
-        **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[K, Any]]: ...
-    @overload
-    def as_completed(
-        self: object,
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Raising],
     ) -> AsyncGenerator[tuple[K, list[T]]]: ...
-    @overload
-    def as_completed(
-        self: object,
-        queries: Mapping[K, Select[A, B, *C]],
-        /,
-        **options: Unpack[Raising],
-    ) -> AsyncGenerator[tuple[K, Rows[A, B, *C]]]: ...
     @overload
     def as_completed(
         self: object,
@@ -2480,7 +2382,7 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: list[Select[tuple[Any, ...]]],
+        queries: list[Select[tuple[A, *C]]],
         /,
         **options: Unpack[Returning],
     ) -> AsyncGenerator[tuple[int, Any]]: ...
@@ -2536,24 +2438,10 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
-        queries: Mapping[K, Select[tuple[Any, ...]]],
-        /,
-        **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[K, Any]]: ...
-    @overload
-    def as_completed(
-        self: object,
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Returning],
     ) -> AsyncGenerator[tuple[K, Outcome[list[T]]]]: ...
-    @overload
-    def as_completed(
-        self: object,
-        queries: Mapping[K, Select[A, B, *C]],
-        /,
-        **options: Unpack[Returning],
-    ) -> AsyncGenerator[tuple[K, Outcome[Rows[A, B, *C]]]]: ...
     @overload
     def as_completed(
         self: object,

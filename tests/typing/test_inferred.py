@@ -170,7 +170,10 @@ async def _collections(
     assert_type(await gather_queries([find, count]), list[Any])
     assert_type(await gather_queries([name, other_name]), list[str])
     assert_type(await gather_queries({1: USERS, 2: USERS}), dict[int, list[User]])
-    assert_type(await gather_queries({"a": PAIRS}), dict[str, list[Row[int, str]]])
+    assert_type(
+        await gather_queries({"a": rows(PAIRS)}), dict[str, list[Row[int, str]]]
+    )
+    assert_type(await gather_queries({"a": PAIRS}), dict[str, Any])
     assert_type(await gather_queries({"a": TOTAL}), dict[str, int])
     assert_type(await gather_queries({"a": USERS, "b": TOTAL}), dict[str, Any])
     assert_type(await gather_queries({"a": find, "b": count}), dict[str, Any])

@@ -21,11 +21,12 @@ POSITIONS = 8  # how many arguments are told apart
 EXACT = 4  # up to how many of them, with the columns of their rows
 
 # What one list or mapping may hold, and what its result then holds. Where several fit,
-# the first is taken. A Select of a tuple is one of SQLAlchemy 2.0.
+# the first is taken. A Select of a tuple is one of SQLAlchemy 2.0, where mypy would take
+# every other mapping for one of rows.
 LISTS = {
     "Mixed": "Any",
     "list[Select[tuple[T]]]": "list[T]",
-    "list[Select[tuple[Any, ...]]]": "Any",
+    "list[Select[tuple[A, *C]]]": "Any",
     "list[Select[*tuple[T]]]": "list[T]",
     "list[Select[A, B, *C]]": "Rows[A, B, *C]",
     "list[LegacyQuery[T]]": "list[T]",
@@ -35,9 +36,7 @@ LISTS = {
 }
 MAPPINGS = {
     "Mapping[K, Select[tuple[T]]]": "list[T]",
-    "Mapping[K, Select[tuple[Any, ...]]]": "Any",
     "Mapping[K, Select[*tuple[T]]]": "list[T]",
-    "Mapping[K, Select[A, B, *C]]": "Rows[A, B, *C]",
     "Mapping[K, LegacyQuery[T]]": "list[T]",
     "Mapping[K, Query[R]]": "R",
 }
