@@ -388,6 +388,13 @@ class Signatures(
     @overload
     @staticmethod
     async def gather_queries(
+        queries: Mapping[K, Select[tuple[A, *C]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> dict[K, Any]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
@@ -476,6 +483,13 @@ class Signatures(
         /,
         **options: Unpack[BoundReturning],
     ) -> dict[K, Outcome[list[T]]]: ...
+    @overload
+    @staticmethod
+    async def gather_queries(
+        queries: Mapping[K, Select[tuple[A, *C]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> dict[K, Any]: ...
     @overload
     @staticmethod
     async def gather_queries(
@@ -1041,6 +1055,13 @@ class Signatures(
     @overload
     @staticmethod
     def run_in_parallel(
+        queries: Mapping[K, Select[tuple[A, *C]]],
+        /,
+        **options: Unpack[BoundRaising],
+    ) -> dict[K, Any]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[BoundRaising],
@@ -1129,6 +1150,13 @@ class Signatures(
         /,
         **options: Unpack[BoundReturning],
     ) -> dict[K, Outcome[list[T]]]: ...
+    @overload
+    @staticmethod
+    def run_in_parallel(
+        queries: Mapping[K, Select[tuple[A, *C]]],
+        /,
+        **options: Unpack[BoundReturning],
+    ) -> dict[K, Any]: ...
     @overload
     @staticmethod
     def run_in_parallel(
@@ -1694,6 +1722,13 @@ class Signatures(
     @overload
     async def gather(
         self: object,
+        queries: Mapping[K, Select[tuple[A, *C]]],
+        /,
+        **options: Unpack[Raising],
+    ) -> dict[K, Any]: ...
+    @overload
+    async def gather(
+        self: object,
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Raising],
@@ -1782,6 +1817,13 @@ class Signatures(
         /,
         **options: Unpack[Returning],
     ) -> dict[K, Outcome[list[T]]]: ...
+    @overload
+    async def gather(
+        self: object,
+        queries: Mapping[K, Select[tuple[A, *C]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> dict[K, Any]: ...
     @overload
     async def gather(
         self: object,
@@ -2347,6 +2389,13 @@ class Signatures(
     @overload
     def as_completed(
         self: object,
+        queries: Mapping[K, Select[tuple[A, *C]]],
+        /,
+        **options: Unpack[Raising],
+    ) -> AsyncGenerator[tuple[K, Any]]: ...
+    @overload
+    def as_completed(
+        self: object,
         queries: Mapping[K, Select[*tuple[T]]],
         /,
         **options: Unpack[Raising],
@@ -2435,6 +2484,13 @@ class Signatures(
         /,
         **options: Unpack[Returning],
     ) -> AsyncGenerator[tuple[K, Outcome[list[T]]]]: ...
+    @overload
+    def as_completed(
+        self: object,
+        queries: Mapping[K, Select[tuple[A, *C]]],
+        /,
+        **options: Unpack[Returning],
+    ) -> AsyncGenerator[tuple[K, Any]]: ...
     @overload
     def as_completed(
         self: object,

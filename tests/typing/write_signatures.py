@@ -21,8 +21,8 @@ POSITIONS = 8  # how many arguments are told apart
 EXACT = 4  # up to how many of them, with the columns of their rows
 
 # What one list or mapping may hold, and what its result then holds. Where several fit,
-# the first is taken. A Select of a tuple is one of SQLAlchemy 2.0, where mypy would take
-# every other mapping for one of rows.
+# the first is taken. A Select of a tuple is one of SQLAlchemy 2.0; there mypy would take
+# any mapping of Selects for one of rows.
 LISTS = {
     "Mixed": "Any",
     "list[Select[tuple[T]]]": "list[T]",
@@ -36,6 +36,7 @@ LISTS = {
 }
 MAPPINGS = {
     "Mapping[K, Select[tuple[T]]]": "list[T]",
+    "Mapping[K, Select[tuple[A, *C]]]": "Any",
     "Mapping[K, Select[*tuple[T]]]": "list[T]",
     "Mapping[K, LegacyQuery[T]]": "list[T]",
     "Mapping[K, Query[R]]": "R",
