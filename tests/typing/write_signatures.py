@@ -21,8 +21,8 @@ POSITIONS = 8  # how many arguments are told apart
 EXACT = 4  # up to how many of them, with the columns of their rows
 
 # What one list or mapping may hold, and what its result then holds. Where several fit,
-# the first is taken. A Select of a tuple is one of SQLAlchemy 2.0; there mypy would take
-# any mapping of Selects for one of rows.
+# the first is taken. A Select of a tuple is one of SQLAlchemy 2.0; there mypy takes
+# any mapping of them for one of rows.
 LISTS = {
     "Mixed": "Any",
     "list[Select[tuple[T]]]": "list[T]",
@@ -177,13 +177,13 @@ def main(arguments: Sequence[str]) -> int:
     stub = STUB.read_text(encoding="utf-8")
     by_hand, mark, _ = stub.partition(MARK)
     if not mark:
-        sys.stderr.write(f"{STUB} has no line {MARK!r}.")
+        sys.stderr.write(f"{STUB} has no line {MARK!r}.\n")
         return 1
     wanted = f"{by_hand}{mark}\n{generated()}"
     if "--check" not in arguments:
         STUB.write_text(wanted, encoding="utf-8")
     elif stub != wanted:
-        sys.stderr.write(f"{STUB} is out of date. Run: python {Path(__file__).name}")
+        sys.stderr.write(f"{STUB} is out of date. Run: python {__file__}\n")
         return 1
     return 0
 
