@@ -102,6 +102,7 @@ async def test_entities_are_attached_and_load_what_they_lack(
 ) -> None:
     """Nothing is sent for it; then a lazy attribute loads through the session."""
     users, order = await gatherer.gather(USERS, first(ORDERS), into=caller.session)
+    assert order is not None
     assert caller.sent == []
     assert all(user in caller.session for user in [*users, order])
     assert [user.name for user in users] == ["user 1", "user 2", "user 3"]
@@ -538,6 +539,7 @@ async def test_exceptions_among_the_results_are_left_alone(
         USERS, text("SELECT nothing"), return_exceptions=True, into=caller.session
     )
     assert isinstance(error, sa.exc.DBAPIError)
+    assert isinstance(users, list)
     assert users[0] in caller.session
 
 
@@ -647,7 +649,7 @@ async def test_a_mutable_value_and_a_composite_belong_to_the_sessions_entity(
     assert paper is not None
     caller.session.commit()
     (found,) = await gatherer.gather(
-        first(select(Paper).where(Paper.id == 1)), into=caller.session
+        one(select(Paper).where(Paper.id == 1)), into=caller.session
     )
     assert found is paper
     assert paper.place == Place("A", 1)
@@ -666,7 +668,7 @@ async def test_a_versioned_row_is_written_once(
     assert paper.version == 1
     caller.session.expunge_all()
     (found,) = await gatherer.gather(
-        first(select(Paper).where(Paper.id == 1)), into=caller.session
+        one(select(Paper).where(Paper.id == 1)), into=caller.session
     )
     found.title = "another"
     caller.session.commit()
@@ -674,7 +676,7 @@ async def test_a_versioned_row_is_written_once(
     set_committed_value(found, "version", 1)
     set_committed_value(found, "title", "stale")
     (again,) = await gatherer.gather(
-        first(select(Paper).where(Paper.id == 1)), into=caller.session
+        one(select(Paper).where(Paper.id == 1)), into=caller.session
     )
     assert (again.version, again.title) == (1, "stale")
     found.notes = {"a": 1}

@@ -40,6 +40,7 @@ from async_parallel import (
     gather_queries,
     run_in_parallel,
     scalar,
+    scalar_one,
 )
 from async_parallel._engine import async_url
 from async_parallel.asgi import ASGIAdapter
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PAGES = select(Page).order_by(Page.paper_id, Page.number)
-COUNT = scalar(select(func.count()).select_from(Page))
+COUNT = scalar_one(select(func.count()).select_from(Page))
 NEW: dict[str, Any] = {"paper_id": 1, "text": "new"}
 
 
@@ -180,7 +181,7 @@ def synchronous() -> list[int]:
     return run_in_parallel([COUNT, in_sync, in_async])
 
 
-async def twice() -> list[int]:
+async def twice() -> list[str]:
     """A view."""
     await gather_queries(COUNT)
     return list(await gather_queries({"a": COUNT, "b": COUNT}))
