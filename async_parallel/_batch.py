@@ -30,7 +30,9 @@ class Batch:
         read_only: Whether writes are refused.
         max_concurrency: How many of the jobs may run at once; ``None`` for no limit.
         return_exceptions: Whether a failure is a result instead of the end.
+        size: How many jobs the gather has.
         on_finished: Called with each job that has run to its end.
+        outer: The query that the gather is made inside of, if it is.
 
     Attributes:
         snapshot: What all of them see, if they are to see one state.
@@ -42,10 +44,14 @@ class Batch:
         read_only: bool,
         max_concurrency: int | None,
         return_exceptions: bool,
+        size: int,
         on_finished: Callable[[Job], None] | None = None,
+        outer: Job | None = None,
     ) -> None:
         self.read_only = read_only
+        self.outer = outer
         self.jobs: Sequence[Job] = ()
+        self.size = size
         self.error: BaseException | None = None
         self.return_exceptions = return_exceptions
         self.snapshot: SharedSnapshot | None = None
@@ -106,6 +112,11 @@ class Batch:
         return self.ready and not self._running
 
     @property
+    def lanes(self) -> list[Lane]:
+        """The lanes that run its jobs now."""
+        return [job.lane for job in self._open if job.lane is not None]
+
+    @property
     def settled(self) -> bool:
         """Whether nothing waits, runs or is being cleaned up."""
         return not self._waiting and not self._open
@@ -151,7 +162,7 @@ class Batch:
     def leave(self, job: Job) -> None:
         """Note that the lane of ``job`` has cleaned up after it."""
         self._open.discard(job)
-        self._wake()
+        self.wake()
 
     def abort(self, error: BaseException) -> None:
         """Drop what waits and cancel what runs, each once; the first call counts."""
@@ -163,13 +174,14 @@ class Batch:
         for job in self._open:
             if job.lane is not None:
                 job.lane.cancel(job)
-        self._wake()
+        self.wake()
 
     def time_out(self, timeout: float) -> None:
         """Abort with an error that says how far each query had come."""
         done = [j.query.label for j in self.jobs if j.finished_at is not None]
-        running = [j.query.label for j in self._open if j.finished_at is None]
-        waiting = [j.query.label for j in self._waiting]
+        left = [j for j in self.jobs if j.finished_at is None]
+        running = [j.query.label for j in left if j.lane is not None]
+        waiting = [j.query.label for j in left if j.lane is None]
         self.abort(GatherTimeoutError(timeout, done, running, waiting))
 
     def expire(self, job: Job, timeout: float) -> None:
@@ -186,7 +198,7 @@ class Batch:
         job.error = job.expired
         self._running += 1  # for a moment
         self.record(job)
-        self._wake()
+        self.wake()
 
     async def wait(self) -> None:
         """Wait until nothing is left of the gather, then raise what ended it.
@@ -208,6 +220,11 @@ class Batch:
             self._tell_of_commits(reason)
             raise reason
 
+    def wake(self) -> None:
+        """Let who waits for the gather go on, if nothing is left of it."""
+        if self._waiter is not None and not self._waiter.done() and self.settled:
+            self._waiter.set_result(None)
+
     def report(self) -> GatherReport:
         """What the gather did, once it is settled."""
         now = perf_counter()
@@ -221,8 +238,7 @@ class Batch:
     def _fail(self, job: Job, error: BaseException) -> None:
         if not job.cancelled:
             error.add_note(
-                f"async_parallel: query {job.position + 1} of {len(self.jobs)},"
-                f" {job.label}"
+                f"async_parallel: query {job.position + 1} of {self.size}, {job.label}"
             )
         is_result = isinstance(error, (Exception, asyncio.CancelledError))
         if not (self.return_exceptions and is_result):
@@ -239,10 +255,6 @@ class Batch:
     def _drop(self, count: int) -> None:
         if self._lanes is not None:
             self._lanes.waiting -= count
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done() and self.settled:
-            self._waiter.set_result(None)
 
 
 def tell_of_doubt(label: str, error: BaseException) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import orm
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
+from ._bind_keys import BindKeys
 from ._engine import check_url
 from ._gather import QueryGatherer
 from ._holding import listen_to_sessions
 from ._runner import LANE_TIMEOUT, MAX_CONNECTIONS, MAX_WAITING
+from ._several import Gatherers
 from ._sources import check_positive, isa
 from .errors import (
     BindNotFoundError,
@@ -119,6 +122,49 @@ def make_gatherer(
         home=home,
         callers_sessions=sessions,
     )
+
+
+def route(
+    app: Any, home: HomeLoop, find: Callable[[str], QueryGatherer]
+) -> QueryGatherer | Gatherers:
+    """What gathers where no bind is named; in an application context of ``app``.
+
+    Args:
+        app: The Flask application.
+        home: The extension's home loop.
+        find: Finds a gatherer by the name of its bind.
+
+    Raises:
+        ConfigurationError: There is no database at all.
+        UnsupportedDatabaseError: Its URL cannot be used.
+    """
+    binds = find_binds(app)
+    if not binds.keys() - {DEFAULT}:
+        return find(DEFAULT)
+    limits = {
+        name: app.config[_PREFIX + name.upper()]
+        for name in ("max_concurrency", "timeout")
+    }
+    return Gatherers(find, BindKeys(DEFAULT, _assigned(app)), home, limits)
+
+
+def _assigned(app: Any) -> dict[Any, str]:
+    """The ``binds`` of the sessions of Flask-SQLAlchemy-Lite, by name."""
+    extension = app.extensions.get("sqlalchemy")
+    assigned: dict[Any, str] = {}
+    for kind in ("", "async_"):
+        maker: Any = getattr(extension, f"{kind}sessionmaker", None)
+        if not isa(maker, (orm.sessionmaker, async_sessionmaker)):
+            continue  # Flask-SQLAlchemy shows SQLAlchemy's class by this name
+        names = {
+            id(engine): name
+            for name, engine in getattr(extension, f"{kind}engines").items()
+        }
+        binds: dict[Any, Any] = maker.kw.get("binds") or {}
+        for key, engine in binds.items():
+            if id(engine) in names:
+                assigned[key] = names[id(engine)]
+    return assigned
 
 
 def find_binds(app: Any) -> dict[str, Any]:

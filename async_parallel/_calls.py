@@ -17,11 +17,13 @@ from ._lane import current_job
 from ._query import as_query, refuse_writes
 from ._serving import served_request
 from ._snapshot import Snapshot
-from ._sources import isa
+from ._sources import check_positive, isa
 from .errors import QueryTypeError
 from .instrumentation import recorder
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from sqlalchemy import orm
 
     from ._attaching import AnySession
@@ -74,16 +76,31 @@ class GatherCall:
         snapshot: bool | Snapshot = False,
         into: AnySession | None = None,
         on_finished: Callable[[Job], None] | None = None,
+        defaults: Mapping[str, Any],
         **limits: Any,
-    ) -> GatherCall:
+    ) -> Self:
         """Check the queries, before anything runs.
+
+        Args:
+            arguments: The queries, as they were given.
+            read_only: Whether writes are refused.
+            snapshot: Whether all are to see one state.
+            into: The session that entities are attached to.
+            on_finished: Called with each job that has run to its end.
+            defaults: Of the limits that are not given.
+            limits: ``max_concurrency``, ``timeout``, ``return_exceptions``.
 
         Raises:
             QueryTypeError: One of them cannot be a query.
             ReadOnlyError: One of them writes, and ``read_only`` is true.
             TypeError: ``into`` is no session, or ``snapshot`` no ``Snapshot``.
-            ValueError: A snapshot, and ``read_only`` is false.
+            ValueError: A limit that is not positive, or a snapshot, and ``read_only``
+                is false.
         """
+        for name, default in defaults.items():
+            check_positive(**{name: limits[name]})
+            if limits[name] is None:
+                limits[name] = default
         given, keys, arrange = _unpack(arguments)
         labels = [None] * len(given) if keys is None else [str(key) for key in keys]
         queries: list[Query[Any]] = []
@@ -92,8 +109,7 @@ class GatherCall:
                 queries.append(as_query(query, label))
         except QueryTypeError as error:
             error.add_note(f"async_parallel: query {len(queries) + 1} of {len(given)}")
-            for coroutine in filter(inspect.iscoroutine, given):
-                coroutine.close()  # else Python warns that it was never awaited
+            _close_coroutines(given)
             raise
         if read_only:
             refuse_writes(queries)
@@ -118,7 +134,9 @@ class GatherCall:
             read_only=self.read_only,
             max_concurrency=self.max_concurrency,
             return_exceptions=self.return_exceptions,
+            size=len(self.queries),
             on_finished=self.on_finished,
+            outer=self.outer,
         )
         copy = self.context.copy
         jobs = [
@@ -142,6 +160,11 @@ class GatherCall:
     def key(self, job: Job) -> Any:
         """How the caller knows a job: by the key of a mapping, or by position."""
         return job.position if self.keys is None else self.keys[job.position]
+
+
+def _close_coroutines(given: Sequence[Any]) -> None:
+    for coroutine in filter(inspect.iscoroutine, given):
+        coroutine.close()  # else Python warns that it was never awaited
 
 
 def _snapshot(given: object, *, read_only: bool) -> Snapshot:

@@ -107,8 +107,7 @@ class QueryGatherer:
         self._holding = HoldingCheck(self.engine, hold_and_wait, callers_sessions)
         self._home = home or HomeLoop(repr(self), portal=False)
         self._runner = Runner(sessions, self._home, lane_timeout, max_waiting)
-        self._max_concurrency = max_concurrency
-        self._timeout = timeout
+        self._defaults = {"max_concurrency": max_concurrency, "timeout": timeout}
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
 
@@ -320,14 +319,23 @@ class QueryGatherer:
         """Check the arguments of a gather, in the context of its caller."""
         if self._closed:
             raise GathererClosedError(repr(self))
-        for name in ("max_concurrency", "timeout"):
-            check_positive(**{name: options[name]})
-            if options[name] is None:
-                options[name] = getattr(self, f"_{name}")
-        call = GatherCall.parse(queries, **options)
+        call = GatherCall.parse(queries, defaults=self._defaults, **options)
         if call.outer is None:  # else it runs on the connection of that query
             self._holding.look()
         return call
+
+    def join(self, call: GatherCall) -> Runner:
+        """Take part in a gather over several databases; return who runs it here.
+
+        Raises:
+            GathererClosedError: The gatherer is closed.
+            HoldAndWaitError: The caller holds something, and is to be refused.
+        """
+        if self._closed:
+            raise GathererClosedError(repr(self))
+        if call.outer is None:
+            self._holding.look()
+        return self._runner
 
     async def aclose(self, *, grace: float = GRACE) -> None:
         """Close the connections, after the gathers that still run.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import orm
     from sqlalchemy.engine import Connection
 
+    from ._batch import Batch
     from ._job import Job
     from ._lanes import Lanes
     from ._sessions import Sessions
@@ -58,6 +59,7 @@ class Lane(SnapshotMember):
         job: What it runs now, or is about to begin with.
         number: Its place among the lanes that were started, from 1.
         inner: The lanes of gathers inside the running query, if there were any.
+        waits_for: Gathers inside it that run on lanes of another database.
         task: What runs it.
     """
 
@@ -68,6 +70,7 @@ class Lane(SnapshotMember):
         self._connection: Connection | None = None
         self._options: Any = None
         self.inner: Lanes | None = None
+        self.waits_for: tuple[tuple[Lanes, Batch], ...] = ()
         self.job: Job | None = None
         self._begun = False
         self._in_statement = False
@@ -142,6 +145,11 @@ class Lane(SnapshotMember):
         """Whether ``job`` is what the lane runs now."""
         return job is not None and self.job is job
 
+    def wait_for(self, lanes: Lanes, batch: Batch) -> None:
+        """Note that the running query waits for ``batch`` on other ``lanes``."""
+        waited = [pair for pair in self.waits_for if not pair[1].settled]
+        self.waits_for = (*waited, (lanes, batch))
+
     def sessions_inside(self) -> Sessions:
         """Sessions for gathers inside the running query, on its own connection.
 
@@ -191,6 +199,7 @@ class Lane(SnapshotMember):
             if not job.plain or job.error is not None:
                 self._drop_torn()
             self.job = self.inner = None
+            self.waits_for = ()
             if self._last_resort is not None:
                 self._last_resort.cancel()
                 self._last_resort = None

@@ -8,9 +8,10 @@ from collections import deque
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 
+from ._deadlock import is_stuck
 from ._greenlets import Greenlets
 from ._lane import Lane
-from .errors import LaneTimeoutError, QueueFullError
+from .errors import LaneDeadlockError, LaneTimeoutError, QueueFullError
 
 if TYPE_CHECKING:
     from ._batch import Batch
@@ -45,6 +46,7 @@ class Lanes:
 
     Attributes:
         waiting: How many queries wait for a lane.
+        loop: The event loop that they run on.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Lanes:
         self._lanes: set[Lane] = set()
         self._started = 0
         self._taken_at = 0.0
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._growth: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
 
@@ -75,16 +77,46 @@ class Lanes:
         """Where a gather made inside the query ``outer`` runs.
 
         On that query's own lane, if it is one of these and still runs ``outer``; a
-        task that the query left behind is no longer inside.
+        task that the query left behind is no longer inside. Else on the lane of the
+        query around that, so that a query never waits for a second one of these.
         """
-        lane = outer.lane if outer is not None else None
-        if lane is None or not lane.runs(outer) or lane.lanes.root is not self.root:
-            return self
-        if lane.inner is None:
-            lane.inner = Lanes(
-                lane.sessions_inside(), limit=1, timeout=math.inf, root=self.root
+        while outer is not None:
+            lane = outer.lane
+            if lane is not None and lane.runs(outer) and lane.lanes.root is self.root:
+                if lane.inner is None:
+                    lane.inner = Lanes(
+                        lane.sessions_inside(),
+                        limit=1,
+                        timeout=math.inf,
+                        root=self.root,
+                    )
+                return lane.inner
+            outer = outer.batch.outer
+        return self
+
+    def refuse_deadlock(self, batch: Batch) -> None:
+        """Abort ``batch``, made inside a query, where it would wait for ever.
+
+        Until it ends, that query holds a lane of another database.
+        """
+        outer = batch.outer
+        holder = None if outer is None else outer.lane
+        if outer is None or holder is None or holder.lanes.root is self.root:
+            return
+        if holder.lanes.loop is not self.loop:
+            return  # what it holds is another thread's to look at
+        holder.wait_for(self, batch)
+        if is_stuck(self, batch):
+            batch.abort(
+                LaneDeadlockError(
+                    outer.query.label, self.limit, len(self._lanes), self.waiting
+                )
             )
-        return lane.inner
+
+    @property
+    def all(self) -> frozenset[Lane]:
+        """The lanes that there are now."""
+        return frozenset(self._lanes)
 
     @property
     def in_use(self) -> int:
@@ -185,11 +217,11 @@ class Lanes:
 
     def _arm(self) -> None:
         if self._growth is None and len(self._lanes) < self.limit:
-            self._growth = self._loop.call_later(
+            self._growth = self.loop.call_later(
                 _GROWTH_INTERVAL, self._grow, perf_counter(), thread_time()
             )
         if self._watch is None and self.timeout < math.inf:
-            self._watch = self._loop.call_later(self.timeout, self._expire)
+            self._watch = self.loop.call_later(self.timeout, self._expire)
 
     def _grow(self, armed_at: float, used_before: float) -> None:
         self._growth = None
@@ -214,6 +246,6 @@ class Lanes:
         waits = [batch.last_turn for batch in self._queue if batch.starving]
         if waits:
             delay = min(waits) + self.timeout - now
-            self._watch = self._loop.call_later(delay, self._expire)
+            self._watch = self.loop.call_later(delay, self._expire)
         elif self._queue:
-            self._watch = self._loop.call_later(self.timeout, self._expire)
+            self._watch = self.loop.call_later(self.timeout, self._expire)

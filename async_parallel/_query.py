@@ -132,11 +132,23 @@ class Query(Generic[T]):
 
     @property
     def writes(self) -> bool:
-        """Whether the statement is an insert, update, delete or DDL by its type.
+        """Whether it is an insert, update, delete or DDL by its type, or locks rows.
 
         A write inside ``text()`` or a function shows only when it runs.
         """
-        return isinstance(self.source, (UpdateBase, ExecutableDDLElement))
+        source = self.source
+        if self.kind is Kind.LEGACY:
+            return bool(source.writes)
+        # There is no public name for what with_for_update() says.
+        return isinstance(source, (UpdateBase, ExecutableDDLElement)) or (
+            getattr(source, "_for_update_arg", None) is not None
+        )
+
+    @property
+    def locks(self) -> bool:
+        """Whether it locks the rows that it reads."""
+        source = self.source.query if self.kind is Kind.LEGACY else self.source
+        return getattr(source, "_for_update_arg", None) is not None
 
     @property
     def repeatable(self) -> bool:
@@ -177,14 +189,15 @@ def as_query(given: Any, label: str | None = None) -> Query[Any]:
 
 
 def refuse_writes(queries: Iterable[Query[Any]]) -> None:
-    """Refuse statements that are writes by their type.
+    """Refuse what writes or locks by its type.
 
     Raises:
-        ReadOnlyError: One of ``queries`` is an insert, update, delete or DDL.
+        ReadOnlyError: One of ``queries`` is an insert, update, delete or DDL, or has
+            ``with_for_update()``.
     """
     for query in queries:
         if query.writes:
-            raise ReadOnlyError(query.label)
+            raise ReadOnlyError(query.label, locks=query.locks)
 
 
 def unique(result: Result[Any]) -> Result[Any]:

@@ -112,6 +112,8 @@ class Runner:
             if call.snapshot is not None:
                 batch.snapshot = lanes.sessions.share_snapshot(call.snapshot)
             batch.submit(jobs, lanes)
+            if call.outer is not None:
+                lanes.refuse_deadlock(batch)
             if client is not None:
                 client.watch(batch.abort)
             await batch.wait()
@@ -127,6 +129,15 @@ class Runner:
                 call.reports.append(batch.report())
             batch.jobs = ()  # each of them holds the batch
         return jobs
+
+    def lend(self, part: Batch) -> Lanes:
+        """The lanes for a part of a gather that is over several databases."""
+        self._batches.add(part)
+        return self._open().inside(part.outer)
+
+    def take_back(self, part: Batch) -> None:
+        """Forget a part of a gather that has ended."""
+        self._batches.discard(part)
 
     async def open(self) -> None:
         """Connect once."""

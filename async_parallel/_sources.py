@@ -18,6 +18,7 @@ from sqlalchemy.orm.query import Query as LegacyQuery
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.expression import FromClause
 
+from ._legacy import LegacyCall
 from .errors import QueryTypeError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def classify(source: object) -> tuple[Any, Kind]:
         QueryTypeError: ``source`` cannot be a query; the message says what to write.
     """
     if isinstance(source, LegacyQuery):
-        return _legacy(source.all), Kind.LEGACY
+        return LegacyCall(source.all), Kind.LEGACY
     if isinstance(source, Executable):
         return source, Kind.STATEMENT
     if _is_selectable(source) or isa(source, (type, *_SESSIONS)):
@@ -70,7 +71,7 @@ def _function(
 ) -> tuple[Callable[..., Any], Kind]:
     bound_to = getattr(unwrap(source), "__self__", None)
     if isinstance(bound_to, LegacyQuery):
-        return _legacy(source), Kind.LEGACY
+        return LegacyCall(source), Kind.LEGACY
     if isinstance(bound_to, _SESSIONS):
         raise QueryTypeError(
             source,
@@ -113,25 +114,6 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(unwrap(function), "__call__", None)  # noqa: B004 - its kind, not whether
     )
-
-
-def _legacy(method: Callable[..., Any]) -> Callable[[orm.Session], Any]:
-    """A function that runs a bound method of an ``orm.Query`` on another session."""
-    args: tuple[Any, ...] = ()
-    keywords: dict[str, Any] = {}
-    partial: Any = method
-    if isa(method, functools.partial):
-        args, keywords = partial.args, partial.keywords
-    unbound = unwrap(method)
-    query: LegacyQuery[Any] = unbound.__self__  # type: ignore[attr-defined]
-    name = unbound.__name__
-
-    def run(session: orm.Session) -> Any:
-        return getattr(query.with_session(session), name)(*args, **keywords)
-
-    entities = [str(column["name"]) for column in query.column_descriptions]
-    run.__name__ = run.__qualname__ = f"query({', '.join(entities)}).{name}"
-    return run
 
 
 def check_returned(value: Any, label: str) -> None:

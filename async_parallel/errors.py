@@ -4,6 +4,7 @@ A query that fails keeps its own exception; these are for what stands around it:
 
     AsyncParallelError
     ├── QueryTypeError (TypeError): what was given is not a query
+    │   └── BindConflictError: it reads tables of several databases
     ├── ReadOnlyError (InvalidRequestError): a write in a read-only gather
     ├── DetachedAttributeError (DetachedInstanceError): an attribute was not loaded
     ├── UnattachableError (InvalidRequestError): a result belongs elsewhere
@@ -12,6 +13,7 @@ A query that fails keeps its own exception; these are for what stands around it:
     ├── QueryTimeoutError (TimeoutError): a query passed its own deadline
     ├── OverloadError (TimeoutError): more is asked than the database answers
     │   ├── LaneTimeoutError: no lane became free in time
+    │   ├── LaneDeadlockError: queries of several databases wait for each other
     │   └── QueueFullError: too many queries wait already
     ├── HoldAndWaitError (RuntimeError): the caller holds what its gather waits for
     ├── SnapshotUnsupportedError (InvalidRequestError): there is no snapshot for all
@@ -36,10 +38,11 @@ from sqlalchemy import exc as sa_exc
 from sqlalchemy.orm import exc as orm_exc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "AsyncParallelError",
+    "BindConflictError",
     "BindNotFoundError",
     "ConfigurationError",
     "DetachedAttributeError",
@@ -49,6 +52,7 @@ __all__ = [
     "HoldAndWaitError",
     "HoldAndWaitWarning",
     "HomeLoopError",
+    "LaneDeadlockError",
     "LaneTimeoutError",
     "OverloadError",
     "PatchedProcessError",
@@ -83,8 +87,34 @@ class QueryTypeError(AsyncParallelError, TypeError):
         super().__init__(f"{what} is not a query: {remedy}.")
 
 
+class BindConflictError(QueryTypeError):
+    """A query reads tables of several databases, and none of them has all.
+
+    Attributes:
+        query: The label of the query.
+        binds: The names of its tables, by the name of their bind.
+    """
+
+    def __init__(
+        self, given: object, query: str, binds: Mapping[str, Iterable[str]]
+    ) -> None:
+        self.query = query
+        self.binds = {bind: sorted(binds[bind]) for bind in sorted(binds)}
+        places = "; ".join(
+            f"{', '.join(map(repr, tables))} in {bind!r}"
+            for bind, tables in self.binds.items()
+        )
+        super().__init__(
+            given,
+            f"{query!r}, over tables of several binds ({places}),",
+            "no database has them all, so ask each for its own in a query by itself"
+            " and put them together in Python, or name the bind that has them all:"
+            " bind=...",
+        )
+
+
 class ReadOnlyError(AsyncParallelError, sa_exc.InvalidRequestError):
-    """A query of a read-only gather tried to write; nothing was written.
+    """A query of a read-only gather tried to write or to lock; nothing was written.
 
     Where the database itself refused, its error is the ``__cause__``.
 
@@ -92,10 +122,11 @@ class ReadOnlyError(AsyncParallelError, sa_exc.InvalidRequestError):
         query: The label of the query.
     """
 
-    def __init__(self, query: str) -> None:
+    def __init__(self, query: str, *, locks: bool = False) -> None:
         self.query = query
+        does = "locks rows, as only who writes needs to" if locks else "writes"
         super().__init__(
-            f"Query {query!r} writes, but the gather is read-only, so nothing was"
+            f"Query {query!r} {does}, but the gather is read-only, so nothing was"
             " written. Write in a session of your own, or pass read_only=False:"
             " each query is then committed by itself."
         )
@@ -261,6 +292,27 @@ class LaneTimeoutError(OverloadError):
         self.timeout = timeout
         what = f"No lane became free within the lane_timeout of {timeout:g} s"
         super().__init__(what, limit, in_use, waiting, retry_after=math.ceil(timeout))
+
+
+class LaneDeadlockError(OverloadError):
+    """A gather inside a query would wait for a lane that never becomes free.
+
+    All lanes of its database are held by queries that themselves wait, in gathers
+    inside them, for lanes of a database whose lanes wait for this one.
+
+    Attributes:
+        query: The label of the query that the gather is inside of.
+    """
+
+    def __init__(self, query: str, limit: int, in_use: int, waiting: int) -> None:
+        self.query = query
+        what = (
+            f"Query {query!r} holds a lane of one bind, and the gather inside it waits"
+            " for one of another, whose queries all wait for the first in the same way,"
+            " so none would go on: gather from both beside each other, not one inside"
+            " the other"
+        )
+        super().__init__(what, limit, in_use, waiting)
 
 
 class QueueFullError(OverloadError):

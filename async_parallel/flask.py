@@ -9,7 +9,7 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ._binds import DEFAULT, find_binds, make_gatherer, set_defaults
+from ._binds import DEFAULT, find_binds, make_gatherer, route, set_defaults
 from ._flask_context import callers_sessions, find_app, keep_context
 from ._home_loop import HomeLoop
 from ._overload import answer_overload
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._attaching import AnySession
     from ._gather import QueryGatherer
     from ._sessions import Sessions
+    from ._several import Gatherers
     from ._snapshot import Snapshot
 
 __all__ = ["AsyncParallel", "gather_queries", "run_in_parallel"]
@@ -52,6 +53,9 @@ class AsyncParallel:
     def __init__(self, app: Flask | None = None) -> None:
         self._home = HomeLoop("AsyncParallel", portal=True, debug=self._is_debug)
         self._gatherers: weakref.WeakKeyDictionary[Flask, dict[str, QueryGatherer]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._routes: weakref.WeakKeyDictionary[Flask, QueryGatherer | Gatherers] = (
             weakref.WeakKeyDictionary()
         )
         if app is not None:
@@ -104,6 +108,27 @@ class AsyncParallel:
             gatherers.setdefault(name, gatherer)
             self._close_at_exit()
         return gatherers[name]
+
+    def route(self, bind: str | None = None) -> QueryGatherer | Gatherers:
+        """What gathers queries of the current application.
+
+        Args:
+            bind: The name of the database that all of them go to. Default: each goes
+                to the one that has its tables.
+
+        Raises:
+            BindNotFoundError: See ``gatherer``.
+            ConfigurationError: See ``gatherer``.
+            ExtensionNotFoundError: See ``gatherer``.
+            UnsupportedDatabaseError: See ``gatherer``.
+        """
+        app = find_app()
+        if bind is not None or app not in self._gatherers:
+            return self.gatherer(bind)
+        known = self._routes.get(app)
+        if known is None:
+            known = self._routes[app] = route(app, self._home, self.gatherer)
+        return known
 
     @contextlib.contextmanager
     def stand_in(
@@ -196,6 +221,7 @@ class AsyncParallel:
         atexit.unregister(self._at_exit)
 
     async def _close_gatherers(self, grace: float = GRACE) -> None:
+        self._routes.clear()
         taken: list[QueryGatherer] = []
         for gatherers in list(self._gatherers.values()):
             taken += gatherers.values()
@@ -235,7 +261,9 @@ async def gather_queries(
     Args:
         queries: Statements, functions of a session, legacy queries or ``Query``
             objects; or one list of them, or one mapping of label to query.
-        bind: The name of the database. Default: the default one.
+        bind: The name of the database that all of them go to. Default: each goes to
+            the bind of the tables that it reads; functions and ``text()`` to the
+            default one.
         max_concurrency: How many of the queries may run at once. Default:
             ``ASYNC_PARALLEL_MAX_CONCURRENCY``.
         timeout: Seconds for the whole call. Default: ``ASYNC_PARALLEL_TIMEOUT``.
@@ -259,15 +287,20 @@ async def gather_queries(
 
     Raises:
         QueryTypeError: One of them cannot be a query. Nothing has run.
+        BindConflictError: One of them reads tables of several binds, and ``bind`` is
+            not given. Nothing has run.
         ReadOnlyError: A query writes, and ``read_only`` is true.
         GatherTimeoutError: ``timeout`` passed.
         QueryTimeoutError: The ``timeout`` of a single query passed.
         LaneTimeoutError: No connection became free within
             ``ASYNC_PARALLEL_LANE_TIMEOUT``.
         QueueFullError: ``ASYNC_PARALLEL_MAX_WAITING`` queries wait already.
+        LaneDeadlockError: Inside a query, and it would wait for ever for a connection
+            of another bind.
         HoldAndWaitError: The caller holds what the gather needs, and
             ``ASYNC_PARALLEL_HOLD_AND_WAIT`` is ``"error"``.
-        SnapshotUnsupportedError: The database has no snapshot for several queries.
+        SnapshotUnsupportedError: The database has no snapshot for several queries, or
+            they go to several databases.
         SnapshotLostError: The connection that held the snapshot was lost.
         BindNotFoundError: No database of this name is configured.
         ConfigurationError: No database is configured at all.
@@ -326,7 +359,7 @@ def run_in_parallel(
     )
 
 
-def _gatherer(bind: str | None) -> QueryGatherer:
+def _gatherer(bind: str | None) -> QueryGatherer | Gatherers:
     app = find_app()
     try:
         extension: AsyncParallel = app.extensions["async_parallel"]
@@ -335,4 +368,4 @@ def _gatherer(bind: str | None) -> QueryGatherer:
             f"AsyncParallel is not initialised on {app.name!r}. Write"
             " 'AsyncParallel(app)' where the app is made."
         ) from None
-    return extension.gatherer(bind)
+    return extension.route(bind)

@@ -39,6 +39,7 @@ PUBLIC = {
     "async_parallel.asgi": ["ASGIAdapter", "nonblocking"],
     "async_parallel.errors": [
         "AsyncParallelError",
+        "BindConflictError",
         "BindNotFoundError",
         "ConfigurationError",
         "DetachedAttributeError",
@@ -48,6 +49,7 @@ PUBLIC = {
         "HoldAndWaitError",
         "HoldAndWaitWarning",
         "HomeLoopError",
+        "LaneDeadlockError",
         "LaneTimeoutError",
         "OverloadError",
         "PatchedProcessError",
