@@ -60,7 +60,11 @@ class Job:
         self.position = position
         self.query = query
         self.context = context
-        self.plain = batch.read_only and query.kind is Kind.STATEMENT
+        self.plain = (
+            batch.read_only
+            and query.kind is Kind.STATEMENT
+            and not query.streams  # PostgreSQL has its cursors in transactions only
+        )
         self.value: Any = None
         self.error: BaseException | None = None
         self.entered = self.committing = self.committed = self.doubtful = False

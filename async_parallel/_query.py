@@ -33,6 +33,7 @@ B = TypeVar("B")
 C = TypeVarTuple("C")
 
 _SELECTS = re.compile(r"\s*(select|with|values|table)\b", re.IGNORECASE)
+_STREAMING = frozenset({"stream_results", "yield_per"})
 
 
 class Query(Generic[T]):
@@ -57,10 +58,12 @@ class Query(Generic[T]):
         ValueError: ``timeout`` is not positive.
     """
 
-    __slots__ = ("_label", "fetch", "kind", "source", "timeout")
+    __slots__ = ("_label", "fetch", "kind", "source", "streams", "timeout")
 
     source: Any
     kind: Kind
+    streams: bool
+    """Whether the statement asks for a cursor on the server, as ``yield_per`` does."""
     timeout: float | None
     fetch: Callable[[Result[Any]], T]
 
@@ -124,6 +127,9 @@ class Query(Generic[T]):
         self.source, self.kind = classify(source)
         self.fetch = _rows_of_text if isinstance(source, sa.TextClause) else _default
         self._label = label
+        # Not its getter, which would be a call for each query that has none.
+        options = self.kind is Kind.STATEMENT and self.source._execution_options  # noqa: SLF001
+        self.streams = bool(options) and not _STREAMING.isdisjoint(options)
 
     @property
     def label(self) -> str:
