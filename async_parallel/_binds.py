@@ -126,7 +126,7 @@ def make_gatherer(
 
 def route(
     app: Any, home: HomeLoop, find: Callable[[str], QueryGatherer]
-) -> QueryGatherer | Gatherers:
+) -> Gatherers | None:
     """What gathers where no bind is named; in an application context of ``app``.
 
     Args:
@@ -134,13 +134,11 @@ def route(
         home: The extension's home loop.
         find: Finds a gatherer by the name of its bind.
 
-    Raises:
-        ConfigurationError: There is no database at all.
-        UnsupportedDatabaseError: Its URL cannot be used.
+    Returns:
+        ``None`` where there is one database at most.
     """
-    binds = find_binds(app)
-    if not binds.keys() - {DEFAULT}:
-        return find(DEFAULT)
+    if not find_binds(app).keys() - {DEFAULT}:
+        return None
     limits = {
         name: app.config[_PREFIX + name.upper()]
         for name in ("max_concurrency", "timeout")

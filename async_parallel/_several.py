@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ._attaching import attach
 from ._batch import Batch
 from ._calls import GatherCall
 from ._job import Job
@@ -50,6 +51,8 @@ class Gatherers:
         if not call.queries:
             return call.arrange([])
         jobs = await self._home.carry(call.runners[0].run, call)
+        if call.into is not None:
+            attach(call.into, jobs)
         return call.arrange([job.outcome for job in jobs])
 
     def gather_blocking(self, queries: tuple[Any, ...], **options: Any) -> Any:
@@ -58,6 +61,8 @@ class Gatherers:
         if not call.queries:
             return call.arrange([])
         jobs = self._home.block_on(call.runners[0].run, call)
+        if call.into is not None:
+            attach(call.into, jobs)
         return call.arrange([job.outcome for job in jobs])
 
     def _prepare(

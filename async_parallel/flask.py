@@ -55,7 +55,7 @@ class AsyncParallel:
         self._gatherers: weakref.WeakKeyDictionary[Flask, dict[str, QueryGatherer]] = (
             weakref.WeakKeyDictionary()
         )
-        self._routes: weakref.WeakKeyDictionary[Flask, QueryGatherer | Gatherers] = (
+        self._routes: weakref.WeakKeyDictionary[Flask, Gatherers | None] = (
             weakref.WeakKeyDictionary()
         )
         if app is not None:
@@ -123,12 +123,13 @@ class AsyncParallel:
             UnsupportedDatabaseError: See ``gatherer``.
         """
         app = find_app()
-        if bind is not None or app not in self._gatherers:
-            return self.gatherer(bind)
-        known = self._routes.get(app)
-        if known is None:
-            known = self._routes[app] = route(app, self._home, self.gatherer)
-        return known
+        if bind is None and app in self._gatherers:
+            if app not in self._routes:
+                self._routes[app] = route(app, self._home, self.gatherer)
+            several = self._routes[app]
+            if several is not None:
+                return several
+        return self.gatherer(bind)
 
     @contextlib.contextmanager
     def stand_in(

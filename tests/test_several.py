@@ -1,0 +1,394 @@
+"""Binds: queries find the database of their tables, and one gather may need several."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from shop import User
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
+
+from async_parallel import (
+    AsyncParallel,
+    Query,
+    gather_queries,
+    run_in_parallel,
+    scalar_one,
+)
+from async_parallel.errors import (
+    BindConflictError,
+    BindNotFoundError,
+    GatherTimeoutError,
+    LaneDeadlockError,
+    LaneTimeoutError,
+    QueryTimeoutError,
+    QueueFullError,
+    ReadOnlyError,
+    SnapshotUnsupportedError,
+)
+from async_parallel.instrumentation import record_gathers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+
+class Archived(DeclarativeBase):
+    """Of all models that live in the archive."""
+
+    metadata = sa.MetaData(info={"bind_key": "archive"})
+
+
+class Page(Archived):
+    """One of three."""
+
+    __tablename__ = "pages"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str]
+
+
+class Lost(DeclarativeBase):
+    """Of a bind that nobody has configured."""
+
+    metadata = sa.MetaData(info={"bind_key": "nowhere"})
+
+
+USERS = scalar_one(select(func.count(User.id)))
+PAGES = scalar_one(select(func.count(Page.id)))
+# For ever, in each of the two.
+ENDLESS_USERS = select(func.pg_sleep(600)).select_from(User).limit(1)
+_numbers = select(sa.literal(1).label("i")).cte("numbers", recursive=True)
+_numbers = _numbers.union_all(select(_numbers.c.i + 1))
+ENDLESS_PAGES = select(func.count()).select_from(_numbers.join(Page, sa.true()))
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> str:
+    """A SQLite file with the pages."""
+    url = f"sqlite:///{tmp_path / 'archive.sqlite3'}"
+    engine = sa.create_engine(url)
+    Archived.metadata.create_all(engine)
+    with engine.begin() as connection:
+        pages = [{"id": i, "text": f"page {i}"} for i in (1, 2, 3)]
+        connection.execute(sa.insert(Page), pages)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def make_app(postgres: str, archive: str) -> Iterator[Callable[..., Flask]]:
+    """Makes applications on both, and closes them."""
+    made: list[Flask] = []
+
+    def make(**settings: Any) -> Flask:
+        app = Flask(__name__)
+        app.config["ASYNC_PARALLEL_DATABASE_URI"] = postgres
+        app.config["ASYNC_PARALLEL_BINDS"] = {"archive": archive}
+        app.config.update(
+            {
+                f"ASYNC_PARALLEL_{name.upper()}": value
+                for name, value in settings.items()
+            }
+        )
+        AsyncParallel(app)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.extensions["async_parallel"].close()
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Iterator[Flask]:
+    """An application on both, in its context."""
+    app = make_app()
+    with app.app_context():
+        yield app
+
+
+def test_each_query_goes_to_the_database_of_its_tables(app: Flask) -> None:
+    """Whatever kind it is, in the order of the arguments."""
+    other = aliased(Page)
+    inner = select(Page.id).where(Page.id > 1).subquery()
+    found = run_in_parallel(
+        USERS,
+        PAGES,
+        select(Page.text).where(Page.id == 3),
+        select(sa.exists().where(Page.id == 2)),
+        select(func.count()).select_from(inner),
+        select(Page.id).join(other, Page.id == other.id).order_by(Page.id),
+        sa.orm.Query(Page).count,
+        Query(select(User.id).order_by(User.id), label="people"),
+        lambda session: session.get_bind().dialect.name,
+        text("SELECT version()"),
+    )
+    assert found[:9] == (
+        3,
+        3,
+        ["page 3"],
+        [True],
+        [2],
+        [1, 2, 3],
+        3,
+        [1, 2, 3],
+        "postgresql",
+    )
+    assert "PostgreSQL" in found[9][0][0]
+
+
+def test_an_async_view_gathers_from_both(app: Flask) -> None:
+    """And a mapping has its keys, a list is a list."""
+
+    @app.get("/")
+    async def view() -> dict[str, Any]:
+        by_name: dict[str, Any] = await gather_queries({"users": USERS, "pages": PAGES})
+        return {**by_name, "list": await gather_queries([PAGES, USERS])}
+
+    answer = app.test_client().get("/").get_json()
+    assert answer == {"users": 3, "pages": 3, "list": [3, 3]}
+
+
+def test_a_query_over_tables_of_two_binds_is_refused(app: Flask) -> None:
+    """By name, before anything runs; a bind that is named is used as it is."""
+    both = select(User.id).join(Page, Page.id == User.id)
+    with pytest.raises(BindConflictError, match="'pages' in 'archive'") as caught:
+        run_in_parallel(USERS, Query(both, label="both"))
+    assert caught.value.binds == {"archive": ["pages"], "default": ["users"]}
+    assert caught.value.query == "both"
+    assert caught.value.__notes__ == ["async_parallel: query 2 of 2, 'both'"]
+    with pytest.raises(sa.exc.DBAPIError, match="users"):
+        run_in_parallel(both, bind="archive")
+    nowhere = sa.Table("things", Lost.metadata, sa.Column("id"), extend_existing=True)
+    with pytest.raises(BindNotFoundError, match="nowhere"):
+        run_in_parallel(USERS, select(nowhere.c.id))
+
+
+def test_the_first_failure_stops_the_queries_of_the_other_database(
+    app: Flask, backends: Callable[[str], int]
+) -> None:
+    """The original exception is raised, and its note counts over the whole gather."""
+
+    def fail(session: Session) -> None:
+        session.execute(text("SELECT 1"))
+        raise LookupError("of the application")
+
+    bad = Query(fail, label="bad")
+    for endless in (ENDLESS_PAGES, ENDLESS_USERS):
+        with pytest.raises(LookupError) as caught:
+            run_in_parallel(PAGES, endless, bad)
+        assert caught.value.__notes__ == ["async_parallel: query 3 of 3, 'bad'"]
+    with pytest.raises(sa.exc.OperationalError, match="no such table"):
+        run_in_parallel(ENDLESS_USERS, sa.text("SELECT 1"), _missing())
+    assert backends("state = 'active'") == 0
+
+
+def _missing() -> Any:
+    table = sa.Table(
+        "missing", Archived.metadata, sa.Column("id"), extend_existing=True
+    )
+    Archived.metadata.remove(table)
+    return select(table.c.id)
+
+
+def test_failures_may_be_results(app: Flask) -> None:
+    """In their places, while those of the other database go on."""
+    found = run_in_parallel(USERS, _missing(), PAGES, return_exceptions=True)
+    assert found[0] == found[2] == 3
+    assert isinstance(found[1], sa.exc.OperationalError)
+
+
+def test_time_is_up_for_all(app: Flask, backends: Callable[[str], int]) -> None:
+    """The error names the queries of both; a query's own time ends it alone."""
+    slow = [Query(ENDLESS_USERS, label="users"), Query(ENDLESS_PAGES, label="pages")]
+    with pytest.raises(GatherTimeoutError) as caught:
+        run_in_parallel(*slow, PAGES, timeout=0.3)
+    assert sorted(caught.value.running) == ["pages", "users"]
+    found = run_in_parallel(
+        Query(ENDLESS_PAGES, timeout=0.2), USERS, PAGES, return_exceptions=True
+    )
+    assert isinstance(found[0], QueryTimeoutError)
+    assert found[1:] == (3, 3)
+    assert backends("state = 'active'") == 0
+
+
+def test_a_cancel_ends_the_queries_of_both(
+    app: Flask, backends: Callable[[str], int]
+) -> None:
+    """Nothing runs on, and the connections serve the next."""
+
+    async def view() -> str:
+        task = asyncio.create_task(gather_queries(ENDLESS_USERS, ENDLESS_PAGES))
+        while not backends("query LIKE '%pg_sleep%' AND state = 'active'"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert backends("state = 'active'") == 0
+        users, pages = await gather_queries(USERS, PAGES)
+        return f"{users} {pages}"
+
+    app.add_url_rule("/", view_func=view)
+    assert app.test_client().get("/").text == "3 3"
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_it_is_as_concurrent_as_is_asked(app: Flask, limit: int) -> None:
+    """Over both databases together, begun in the order of the arguments."""
+    running, most, begun, lock = 0, 0, [], threading.Lock()
+
+    def count(name: str, model: Any) -> Query[int]:
+        async def ask(session: AsyncSession) -> int:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+                begun.append(name)
+            await asyncio.sleep(0.01)
+            with lock:
+                running -= 1
+            return int(await session.scalar(select(func.count(model.id))) or 0)
+
+        return Query(ask, label=name)
+
+    queries = [USERS, count("a", User), PAGES, count("b", User), USERS, PAGES]
+    assert run_in_parallel(queries, max_concurrency=limit) == [3] * 6
+    assert most <= limit
+    assert begun == ["a", "b"]
+
+
+def test_a_snapshot_is_of_one_database(app: Flask) -> None:
+    """Two have no state in common, so that is refused; one is as ever."""
+    with pytest.raises(SnapshotUnsupportedError, match="'archive'"):
+        run_in_parallel(USERS, PAGES, snapshot=True)
+    assert run_in_parallel(PAGES, PAGES, snapshot=True) == (3, 3)
+    assert run_in_parallel(USERS, USERS, snapshot=True) == (3, 3)
+
+
+def test_writes_are_refused_in_both(app: Flask) -> None:
+    """And made where they are asked for, each where its table is."""
+    write = sa.update(Page).values(text="new")
+    with pytest.raises(ReadOnlyError):
+        run_in_parallel(USERS, write)
+    assert run_in_parallel(USERS, write, read_only=False) == (3, 3)
+    assert run_in_parallel(select(Page.text).distinct(), USERS) == (["new"], 3)
+
+
+def test_one_report_has_the_queries_of_both(app: Flask) -> None:
+    """As they were given."""
+    with record_gathers() as gathers:
+        run_in_parallel({"users": USERS, "pages": PAGES})
+    assert [query.label for query in gathers[0].queries] == ["users", "pages"]
+    assert len(gathers) == 1
+
+
+def test_entities_of_both_are_attached(app: Flask, archive: str) -> None:
+    """To a session that knows where each model is."""
+    engine = sa.create_engine(archive)
+    with sa.orm.Session(binds={Archived: engine}) as session:
+        pages, users = run_in_parallel(select(Page), USERS, into=session)
+        assert all(page in session for page in pages)
+        assert users == 3
+    engine.dispose()
+
+
+def test_an_overfull_queue_refuses_all_of_it(make_app: Callable[..., Flask]) -> None:
+    """Also where one of the databases would have had room."""
+    app = make_app(max_connections=1, max_waiting=1)
+    inside, go_on = threading.Event(), asyncio.Event()
+
+    async def hold(_session: AsyncSession) -> asyncio.AbstractEventLoop:
+        inside.set()
+        await go_on.wait()
+        return asyncio.get_running_loop()
+
+    def block() -> None:
+        with app.app_context():
+            run_in_parallel([hold, USERS])
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    assert inside.wait(10)
+    with app.app_context():
+        with pytest.raises(QueueFullError):
+            run_in_parallel(PAGES, USERS, USERS)
+        release = Query(_set(go_on), label="release")
+        run_in_parallel(release, bind="archive")
+        thread.join(10)
+        assert run_in_parallel(PAGES, USERS) == (3, 3)
+
+
+def _set(event: asyncio.Event) -> Any:
+    async def release(_session: AsyncSession) -> None:
+        event.set()
+
+    return release
+
+
+def test_a_gather_inside_a_query_may_ask_the_other_database(app: Flask) -> None:
+    """On lanes of that one; back at the first, on the query's own."""
+
+    async def outer(_session: AsyncSession) -> Any:
+        return await gather_queries(PAGES, USERS, inner)
+
+    async def inner(_session: AsyncSession) -> Any:
+        return await gather_queries(PAGES, USERS)
+
+    assert run_in_parallel(outer, outer) == ((3, 3, (3, 3)),) * 2
+
+
+def test_gathers_that_would_wait_for_each_other_are_refused(
+    make_app: Callable[..., Flask],
+) -> None:
+    """Each holds the only lane that the other needs: one gives way, one goes on."""
+    app = make_app(max_connections=1)
+    extension: AsyncParallel = app.extensions["async_parallel"]
+
+    async def view() -> list[Any]:
+        together = asyncio.Barrier(2)
+
+        async def from_default(_session: AsyncSession) -> Any:
+            await together.wait()
+            return await gather_queries([PAGES])
+
+        async def from_archive(_session: AsyncSession) -> Any:
+            await together.wait()
+            return await gather_queries([USERS])
+
+        return await asyncio.gather(
+            extension.gatherer().gather(from_default),
+            extension.gatherer("archive").gather(from_archive),
+            return_exceptions=True,
+        )
+
+    with app.app_context():
+        found = app.async_to_sync(view)()
+        assert sorted(type(each).__name__ for each in found) == [
+            "LaneDeadlockError",
+            "tuple",
+        ]
+        assert not any(isinstance(each, LaneTimeoutError) for each in found)
+        refused = next(each for each in found if isinstance(each, LaneDeadlockError))
+        assert "_archive" in refused.query or "_default" in refused.query
+        assert run_in_parallel(USERS, PAGES) == (3, 3)
+
+
+def test_closing_ends_what_runs_in_both(
+    make_app: Callable[..., Flask], backends: Callable[[str], int]
+) -> None:
+    """The next gather opens connections again."""
+    app = make_app()
+    extension: AsyncParallel = app.extensions["async_parallel"]
+    with app.app_context():
+        assert run_in_parallel(USERS, PAGES) == (3, 3)
+        extension.close()
+        assert backends("true") == 0
+        assert run_in_parallel(PAGES, USERS) == (3, 3)
