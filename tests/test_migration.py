@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -77,8 +78,8 @@ def test_the_view_answers_as_before(client: FlaskClient, pair: str) -> None:
 def test_the_command_compares_all_pairs() -> None:
     """It says for each that the answers are the same, and ends with 0."""
     command = subprocess.run(
-        [sys.executable, "-m", "examples.migration"],
-        cwd=EXAMPLES.parent,
+        [sys.executable, "-m", "migration"],
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES)},
         capture_output=True,
         encoding="utf-8",
         timeout=60,

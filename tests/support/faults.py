@@ -141,11 +141,16 @@ class Link:
         finally:
             for pump in pumps:
                 pump.cancel()
-            await asyncio.wait(pumps)
-            await self.close_server()
+            try:
+                await asyncio.wait(pumps)
+                await self.close_server()
+            finally:  # also where the proxy itself ends meanwhile
+                self._server_writer.close()
 
     def reset(self) -> None:
         """Reset the client's connection: it is not told that this is the end."""
+        if self._client_writer.is_closing():
+            return  # it has gone by itself
         connection: socket.socket = self._client_writer.get_extra_info("socket")
         linger = struct.pack("ii", 1, 0)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
