@@ -97,10 +97,7 @@ class GatherCall:
             ValueError: A limit that is not positive, or a snapshot, and ``read_only``
                 is false.
         """
-        for name, default in defaults.items():
-            check_positive(**{name: limits[name]})
-            if limits[name] is None:
-                limits[name] = default
+        _fill(limits, defaults)
         given, keys, arrange = _unpack(arguments)
         labels = [None] * len(given) if keys is None else [str(key) for key in keys]
         queries: list[Query[Any]] = []
@@ -165,6 +162,13 @@ class GatherCall:
 def _close_coroutines(given: Sequence[Any]) -> None:
     for coroutine in filter(inspect.iscoroutine, given):
         coroutine.close()  # else Python warns that it was never awaited
+
+
+def _fill(limits: dict[str, Any], defaults: Mapping[str, Any]) -> None:
+    check_positive(max_concurrency=limits["max_concurrency"], timeout=limits["timeout"])
+    for name, default in defaults.items():
+        if limits[name] is None:
+            limits[name] = default
 
 
 def _snapshot(given: object, *, read_only: bool) -> Snapshot:

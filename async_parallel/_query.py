@@ -128,7 +128,7 @@ class Query(Generic[T]):
         self.fetch = _rows_of_text if isinstance(source, sa.TextClause) else _default
         self._label = label
         # Not its getter, which would be a call for each query that has none.
-        options = self.kind is Kind.STATEMENT and self.source._execution_options  # noqa: SLF001
+        options: Any = self.kind is Kind.STATEMENT and self.source._execution_options  # noqa: SLF001
         self.streams = bool(options) and not _STREAMING.isdisjoint(options)
 
     @property

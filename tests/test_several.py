@@ -363,11 +363,12 @@ def test_gathers_that_would_wait_for_each_other_are_refused(
             await together.wait()
             return await gather_queries([USERS])
 
-        return await asyncio.gather(
+        both = await asyncio.gather(
             extension.gatherer().gather(from_default),
             extension.gatherer("archive").gather(from_archive),
             return_exceptions=True,
         )
+        return [*both]
 
     with app.app_context():
         found = app.async_to_sync(view)()

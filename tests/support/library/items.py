@@ -205,7 +205,7 @@ class GenreSize(Model):
     }
 
 
-Publisher.item_count = column_property(  # type: ignore[attr-defined]
+Publisher.item_count = column_property(
     select(func.count(Item.id))
     .where(Item.publisher_id == Publisher.id)
     .correlate_except(Item)

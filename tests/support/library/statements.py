@@ -234,7 +234,9 @@ STATEMENTS: dict[str, Any] = {
         .where(Magazine.issue > 20)
         .order_by(Magazine.id)
     ),
-    "a class of a query": lambda: select(GenreSize).order_by(GenreSize.genre_id),
+    "a class of a query": lambda: select(GenreSize).order_by(
+        GenreSize.genre_id  # type: ignore[attr-defined]
+    ),
     # Conditions.
     "hybrid in where": lambda: (
         select(Person).where(Person.full_name == "Ada Writer 6").order_by(Person.id)
