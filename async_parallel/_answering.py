@@ -91,10 +91,17 @@ def _is_for(key: Any, query: Query[Any]) -> bool:
     known = key.source if isa(key, Query) else key
     source = query.source
     if isinstance(known, ClauseElement) and isinstance(source, ClauseElement):
-        return known is source or known.compare(source)
+        return known is source or _is_same(known, source)
     if isinstance(known, ClauseElement) or isinstance(source, ClauseElement):
         return False
     return known in (source, unwrap(source))
+
+
+def _is_same(known: ClauseElement, source: ClauseElement) -> bool:
+    try:
+        return known.compare(source)
+    except AttributeError:  # how SQLAlchemy compares one entity with another
+        return False
 
 
 def _shown(key: Any) -> str:

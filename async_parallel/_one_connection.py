@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import orm
 from sqlalchemy.engine import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncSession,
+    async_scoped_session,
+)
 from sqlalchemy.util import await_only
 
 from ._driver import driver_of
@@ -24,7 +28,14 @@ if TYPE_CHECKING:
 
     from ._sessions import Sessions
 
-AnyConnection = Connection | orm.Session | AsyncConnection | AsyncSession
+AnyConnection = (
+    Connection
+    | orm.Session
+    | orm.scoped_session[Any]
+    | AsyncConnection
+    | AsyncSession
+    | async_scoped_session[Any]
+)
 """What may hold the connection of a test."""
 
 
@@ -48,6 +59,8 @@ class HeldConnection:
 
     def __init__(self, holder: AnyConnection) -> None:
         given: Any = holder
+        if isa(given, (orm.scoped_session, async_scoped_session)):
+            given = given.registry()
         self._loop: asyncio.AbstractEventLoop | None = None
         if isa(given, (AsyncConnection, AsyncSession)):
             self._loop = running_loop()

@@ -145,19 +145,23 @@ class AsyncParallel:
         Args:
             engine: An engine that is not used.
             replace: Makes the sessions.
-            bind: The name of the database. Default: the default one.
+            bind: The name of the database. Default: all of them.
             app: The application. Default: all.
 
         Raises:
             BindNotFoundError: No database of this name is configured.
         """
-        name = bind or DEFAULT
         with contextlib.ExitStack() as stack:
             for each in list(self._gatherers) if app is None else [app]:
                 with each.app_context():
-                    gatherer = make_gatherer(each, name, self._home, tuple, engine)
-                stack.callback(gatherer.put_back, gatherer.replace_sessions(replace))
-                stack.callback(self._put, each, name, self._put(each, name, gatherer))
+                    names = [bind] if bind else {DEFAULT, *find_binds(each)}
+                    made = {
+                        name: make_gatherer(each, name, self._home, tuple, engine)
+                        for name in names
+                    }
+                for name, one in made.items():
+                    stack.callback(one.put_back, one.replace_sessions(replace))
+                    stack.callback(self._put, each, name, self._put(each, name, one))
             yield
 
     def _put(

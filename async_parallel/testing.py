@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from ._answering import Answers
+from ._binds import DEFAULT
 from ._engine import make_engine
 from ._gather import QueryGatherer
 from ._one_connection import HeldConnection, OneConnection
@@ -53,8 +54,8 @@ def on_connection(
 
     Args:
         target: The Flask application, its ``AsyncParallel``, or a ``QueryGatherer``.
-        connection: A ``Connection`` or ``AsyncConnection``, or a session, which is
-            flushed before each gather.
+        connection: A ``Connection`` or ``AsyncConnection``, or a session, scoped or
+            not, which is flushed before each gather.
         bind: The database of the application that is meant. Default: the default one.
 
     Raises:
@@ -65,7 +66,7 @@ def on_connection(
     """
     held = HeldConnection(connection)
     with _replaced(
-        target, bind, held.backend, lambda outer: OneConnection(outer, held)
+        target, bind or DEFAULT, held.backend, lambda outer: OneConnection(outer, held)
     ):
         yield
 
@@ -84,7 +85,7 @@ def answers(
         given: What each query returns, in its shape, or the exception that it raises.
             The keys are statements, which are compared by what they say, functions,
             ``Query`` objects, or the labels of queries.
-        bind: The database of the application that is meant. Default: the default one.
+        bind: The database of the application that is meant. Default: all of them.
 
     Raises:
         TypeError: ``target`` is something else.

@@ -42,8 +42,8 @@ LAYERS = [
     {"_runner", "_routing"},
     {"_overload"},
     {"_gather", "_one_connection", "_answering", "_several"},
-    {"_binds", "testing"},
-    {"flask", "asgi"},
+    {"_binds"},
+    {"flask", "asgi", "testing"},
     {"__init__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

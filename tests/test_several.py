@@ -30,8 +30,10 @@ from async_parallel.errors import (
     QueueFullError,
     ReadOnlyError,
     SnapshotUnsupportedError,
+    UnansweredQueryError,
 )
 from async_parallel.instrumentation import record_gathers
+from async_parallel.testing import answers, on_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -380,6 +382,31 @@ def test_gathers_that_would_wait_for_each_other_are_refused(
         refused = next(each for each in found if isinstance(each, LaneDeadlockError))
         assert "_archive" in refused.query or "_default" in refused.query
         assert run_in_parallel(USERS, PAGES) == (3, 3)
+
+
+def test_answers_are_for_all_databases(app: Flask) -> None:
+    """Unless one is named; what has none is told of, and no database is asked."""
+    users, pages = select(User), select(Page)
+    with answers(app, {users: ["a user"], pages: ["a page"]}):
+        found: tuple[Any, ...] = run_in_parallel(pages, users)
+        assert found == (["a page"], ["a user"])
+        with pytest.raises(UnansweredQueryError):
+            run_in_parallel(users, PAGES)
+    with answers(app, {PAGES: 7}, bind="archive"):
+        assert run_in_parallel(USERS, PAGES) == (3, 7)
+    assert run_in_parallel(USERS, PAGES) == (3, 3)
+
+
+def test_a_scoped_session_of_a_test_is_used(app: Flask, postgres: str) -> None:
+    """As that of Flask-SQLAlchemy is, for the database that is named."""
+    engine = sa.create_engine(postgres)
+    session = sa.orm.scoped_session(sa.orm.sessionmaker(engine))
+    session.add(User(id=99, name="of the test"))
+    with on_connection(app, session):
+        assert run_in_parallel(USERS, PAGES) == (4, 3)
+    session.remove()
+    engine.dispose()
+    assert run_in_parallel(USERS, PAGES) == (3, 3)
 
 
 def test_closing_ends_what_runs_in_both(
