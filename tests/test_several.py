@@ -264,7 +264,9 @@ def test_it_is_as_concurrent_as_is_asked(app: Flask, limit: int) -> None:
     queries = [USERS, count("a", User), PAGES, count("b", User), USERS, PAGES]
     assert run_in_parallel(queries, max_concurrency=limit) == [3] * 6
     assert most <= limit
-    assert begun == ["a", "b"]
+    assert sorted(begun) == ["a", "b"]
+    if limit == 1:
+        assert begun == ["a", "b"]
 
 
 def test_a_snapshot_is_of_one_database(app: Flask) -> None:
