@@ -324,7 +324,7 @@ class QueryGatherer:
             self._holding.look()
         return call
 
-    def join(self, call: GatherCall) -> Runner:
+    def _join(self, call: GatherCall) -> Runner:
         """Take part in a gather over several databases; return who runs it here.
 
         Raises:

@@ -92,7 +92,11 @@ class Gatherers:
                 f"some of them go to another database, that of the bind {other!r};"
                 " gather those of each bind by themselves",
             )
-        runners = {name: gatherer.join(call) for name, gatherer in gatherers.items()}
+        runners = {
+            # Not public, as it is nobody else's to call.
+            name: gatherer._join(call)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
+            for name, gatherer in gatherers.items()
+        }
         call.runners = [runners[name] for name in names]
         return call
 

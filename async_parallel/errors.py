@@ -99,7 +99,9 @@ class BindConflictError(QueryTypeError):
         self, given: object, query: str, binds: Mapping[str, Iterable[str]]
     ) -> None:
         self.query = query
-        self.binds = {bind: sorted(binds[bind]) for bind in sorted(binds)}
+        self.binds: dict[str, list[str]] = {
+            bind: sorted(binds[bind]) for bind in sorted(binds)
+        }
         places = "; ".join(
             f"{', '.join(map(repr, tables))} in {bind!r}"
             for bind, tables in self.binds.items()

@@ -109,7 +109,7 @@ class AsyncParallel:
             self._close_at_exit()
         return gatherers[name]
 
-    def route(self, bind: str | None = None) -> QueryGatherer | Gatherers:
+    def _route(self, bind: str | None = None) -> QueryGatherer | Gatherers:
         """What gathers queries of the current application.
 
         Args:
@@ -373,4 +373,4 @@ def _gatherer(bind: str | None) -> QueryGatherer | Gatherers:
             f"AsyncParallel is not initialised on {app.name!r}. Write"
             " 'AsyncParallel(app)' where the app is made."
         ) from None
-    return extension.route(bind)
+    return extension._route(bind)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
