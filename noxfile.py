@@ -16,6 +16,11 @@ nox.options.default_venv_backend = "venv"
 
 SUPPORTED = ("3.11", "3.12", "3.13")
 LOWEST_SQLALCHEMY = "2.0.56"
+# Tests of servers in processes of their own, which take long.
+WITH_SERVERS = [
+    f"--ignore=tests/test_{name}.py"
+    for name in ("adapted", "elsewhere", "examples", "migration", "servers", "soak")
+]
 
 
 def find_pythons() -> list[str]:
@@ -88,22 +93,26 @@ def tests(session: nox.Session) -> None:
     """Run the tests on each Python found, with the newest SQLAlchemy.
 
     Those of faults, which take long, on the oldest alone; ``nox -s faults`` for more.
+    Those with servers on the oldest and the newest.
     """
     install(session, "tests")
     faults = () if session.python == PYTHONS[0] else ("--ignore=tests/faults",)
-    run_tests(session, "python", *faults)
+    is_outermost = session.python in {PYTHONS[0], PYTHONS[-1]}
+    run_tests(session, "python", *faults, *(() if is_outermost else WITH_SERVERS))
 
 
 @nox.session(python=PYTHONS[:1])
 def tests_lowest(session: nox.Session) -> None:
     """Run the tests on the oldest Python found, with the lowest SQLAlchemy.
 
-    Of those of faults, a cancel at every await: there the versions differ.
+    Of those of faults, a cancel at every await: there the versions differ. Without
+    those of servers, which have nothing to do with it.
     """
     install(session, "tests", sqlalchemy="lowest")
     faults = Path("tests/faults").glob("test_*.py")
     others = [str(path) for path in faults if path.stem != "test_cancel_everywhere"]
-    run_tests(session, "python", *[f"--ignore={path}" for path in others])
+    ignored = [f"--ignore={path}" for path in others]
+    run_tests(session, "python", *ignored, *WITH_SERVERS)
 
 
 @nox.session
