@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ class BindKeys:
         self._default = default
         # Of a class and its subclass the subclass counts.
         self._assigned = sorted(assigned.items(), key=_depth, reverse=True)
-        self._tables: weakref.WeakKeyDictionary[sa.Table, str | None] = (
+        self._tables: weakref.WeakKeyDictionary[sa.Table, str] = (
             weakref.WeakKeyDictionary()
         )
         self._statements: weakref.WeakKeyDictionary[Any, str] = (
@@ -66,26 +67,32 @@ class BindKeys:
     def _find(self, query: Query[Any], statement: ClauseElement) -> str:
         binds: dict[str, set[str]] = {}
         for table in tables_of(statement):
-            bind = self._bind_of_table(table)
-            if bind is not None:
-                binds.setdefault(bind, set()).add(table.fullname)
+            binds.setdefault(self._bind_of_table(table), set()).add(table.fullname)
         if len(binds) > 1:
             given = getattr(query.source, "query", query.source)
             raise BindConflictError(given, query.label, binds)
         return next(iter(binds), self._default)
 
-    def _bind_of_table(self, table: sa.Table) -> str | None:
+    def _bind_of_table(self, table: sa.Table) -> str:
         key = table.metadata.info.get(_KEY)
         if key is not None:
             return str(key)
         if not self._assigned:
             return self._default
         if table not in self._tables:
-            self._tables[table] = next(
-                (bind for key, bind in self._assigned if table in _tables_below(key)),
-                None,  # such as an association table, which goes with the others
-            )
+            self._tables[table] = self._assigned_to(table)
         return self._tables[table]
+
+    def _assigned_to(self, table: sa.Table) -> str:
+        # An association table has no class to be assigned by, but a foreign key does
+        # not leave its database.
+        together = [table]
+        for member in together:
+            for key, bind in self._assigned:
+                if member in _tables_below(key):
+                    return bind
+            together += [other for other in _referred(member) if other not in together]
+        return self._default
 
 
 def tables_of(statement: ClauseElement) -> Iterator[sa.Table]:
@@ -118,6 +125,13 @@ def _depth(item: tuple[Any, str]) -> int:
     key = item[0]
     class_: Any = key.class_ if isa(key, orm.Mapper) else key
     return len(class_.__mro__) if isa(class_, type) else 0
+
+
+def _referred(table: sa.Table) -> Iterator[sa.Table]:
+    """The tables that the foreign keys of a table lead to, as far as they are known."""
+    for foreign_key in table.foreign_keys:
+        with contextlib.suppress(InvalidRequestError):
+            yield foreign_key.column.table
 
 
 def _tables_below(key: Any) -> set[Any]:

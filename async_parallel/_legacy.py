@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm.query import Query as LegacyQuery
 
-_WRITING = {"update", "delete"}
+# The last five change the collection of a relationship that is lazy="dynamic".
+_WRITING = {"update", "delete", "add", "add_all", "append", "extend", "remove"}
 
 
 class LegacyCall:
@@ -45,7 +46,7 @@ class LegacyCall:
 
     @property
     def writes(self) -> bool:
-        """Whether it is an update or a delete, or locks the rows that it reads."""
+        """Whether it changes something, or locks the rows that it reads."""
         query: Any = self.query
         # There is no public name for what with_for_update() says.
         return self.method in _WRITING or query._for_update_arg is not None  # noqa: SLF001

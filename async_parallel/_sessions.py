@@ -202,6 +202,9 @@ class Sessions(Connections):
                 await_only(facade.close())
             else:
                 session.close()
+            # Who has kept it, as a Pagination does, would begin anew on a connection
+            # that is another query's by then.
+            session.bind = None
 
     def _commit(self, connection: Connection, session: orm.Session, job: Job) -> None:
         commit(connection, session, job)
