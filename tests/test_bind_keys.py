@@ -51,7 +51,7 @@ class Log(There):
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
     lines: Mapped[list[Line]] = relationship(back_populates="log")
-    words: Mapped[list[Word]] = relationship(secondary=lambda: log_word)
+    words: Mapped[list[Word]] = relationship(secondary="log_word")
 
     __mapper_args__ = {  # noqa: RUF012 - as SQLAlchemy has it
         "polymorphic_on": "kind",
@@ -231,7 +231,7 @@ class Event(Plain):
 
     __tablename__ = "event"
     id: Mapped[int] = mapped_column(primary_key=True)
-    guests: Mapped[list[Guest]] = relationship(secondary=lambda: event_guest)
+    guests: Mapped[list[Guest]] = relationship(secondary="event_guest")
 
 
 class Guest(Plain):

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from shop import Base, User
+from flask_sqlalchemy.pagination import Pagination, SelectPagination
+from flask_sqlalchemy.query import Query as BaseQuery
+from shop import Base, Order, User
 from sqlalchemy import event, select
-from sqlalchemy.exc import MultipleResultsFound, NoResultFound
+from sqlalchemy.exc import MultipleResultsFound, NoResultFound, UnboundExecutionError
+from sqlalchemy.orm import selectinload
 from werkzeug.exceptions import NotFound
 
-from async_parallel import AsyncParallel, run_in_parallel
+from async_parallel import AsyncParallel, run_in_parallel, scalars
 from async_parallel.errors import QueryTypeError, ReadOnlyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
 
 
 @pytest.fixture
@@ -140,3 +148,193 @@ def test_a_part_of_a_statement_is_no_result(db: SQLAlchemy) -> None:
         run_in_parallel(db.session.query(User).exists, db.session.query(User).count)
     exists = select(db.session.query(User).filter_by(id=1).exists())
     assert run_in_parallel([exists]) == [[True]]
+
+
+def test_options_that_were_pickled_load_what_they_say(db: SQLAlchemy) -> None:
+    """As a query has them that was kept elsewhere."""
+    option = pickle.loads(pickle.dumps(selectinload(Order.user)))
+    query: Any = db.session.query(Order).order_by(Order.id).options(option)
+    ((order, *_), first) = run_in_parallel(query, query.first)
+    assert (order.user.name, first.user.name) == ("user 1", "user 1")
+
+
+def test_a_cursor_on_the_server_is_read_to_its_end(db: SQLAlchemy) -> None:
+    """``yield_per`` and ``stream_results`` have the transaction that they need."""
+    legacy: Any = db.session.query(User.id).order_by(User.id).yield_per(2)
+    statement = select(User.id).order_by(User.id)
+    assert run_in_parallel(
+        legacy.all,
+        legacy.__iter__,
+        statement.execution_options(yield_per=2),
+        scalars(statement.execution_options(stream_results=True)),
+    ) == ([(1,), (2,), (3,)], [(1,), (2,), (3,)], [1, 2, 3], [1, 2, 3])
+
+
+# Queries of the application's own kind, in two databases.
+
+
+class OwnQuery(BaseQuery):
+    """What an application adds to Flask-SQLAlchemy's."""
+
+    def named(self, name: str) -> Any:
+        """Those of a name."""
+        return self.filter_by(name=name)
+
+    def names(self) -> list[str]:
+        """Ask by the session of the query."""
+        found: Any = self.session.scalars(self.statement)
+        return sorted(entity.name for entity in found)
+
+
+class Forum:
+    """An application whose models are made by Flask-SQLAlchemy."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app = Flask(__name__, instance_path=str(folder))
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///forum.sqlite3"
+        self.app.config["SQLALCHEMY_BINDS"] = {"past": "sqlite:///past.sqlite3"}
+        self.db: Any = SQLAlchemy(self.app, query_class=OwnQuery)
+        self.extension = AsyncParallel(self.app)
+        db = self.db
+
+        class Author(db.Model):  # type: ignore[misc, name-defined]
+            """Someone with posts that are asked for when they are needed."""
+
+            id = sa.Column(sa.Integer, primary_key=True)
+            name = sa.Column(sa.String)
+            posts = db.relationship("Post", lazy="dynamic", order_by="Post.id")
+
+        class Post(db.Model):  # type: ignore[misc, name-defined]
+            """What someone wrote."""
+
+            id = sa.Column(sa.Integer, primary_key=True)
+            author_id: Any = sa.Column(sa.ForeignKey("author.id"))
+            author = db.relationship(Author, viewonly=True)
+
+        class Visit(db.Model):  # type: ignore[misc, name-defined]
+            """Who was there."""
+
+            __bind_key__ = "past"
+            id = sa.Column(sa.Integer, primary_key=True)
+
+        self.author: Any = Author
+        self.post: Any = Post
+        self.visit: Any = Visit
+
+    def fill(self) -> None:
+        """Three authors of three posts each, and five visits."""
+        self.db.create_all()
+        for number in (1, 2, 3):
+            posts = [self.post(id=10 * number + place) for place in range(3)]
+            name = f"author {number}"
+            self.db.session.add(self.author(id=number, name=name, posts=posts))
+        self.db.session.add_all([self.visit(id=number) for number in range(5)])
+        self.db.session.commit()
+        self.db.session.remove()
+
+
+@pytest.fixture
+def forum(tmp_path: Path) -> Iterator[Forum]:
+    """The forum, in a request."""
+    forum = Forum(tmp_path)
+    with forum.app.test_request_context():
+        forum.fill()
+        yield forum
+        forum.db.session.remove()
+        for engine in forum.db.engines.values():
+            engine.dispose()
+    forum.extension.close()
+
+
+def ids(entities: Any) -> list[int]:
+    """The keys of entities."""
+    return [entity.id for entity in entities]
+
+
+def test_a_query_of_the_applications_own_class(forum: Forum) -> None:
+    """Its methods are there, on a session of the gather, in either database."""
+    found, names, visits = run_in_parallel(
+        forum.author.query.named("author 2"),
+        forum.author.query.filter(forum.author.id > 1).names,
+        forum.visit.query.order_by(forum.visit.id).all,
+    )
+    assert ids(found) == [2]
+    assert names == ["author 2", "author 3"]
+    assert ids(visits) == [0, 1, 2, 3, 4]
+
+
+DYNAMIC: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], Any]] = {
+    "the query": (lambda posts: posts, ids, [10, 11, 12]),
+    "all": (lambda posts: posts.all, ids, [10, 11, 12]),
+    "count": (lambda posts: posts.count, int, 3),
+    "a filter": (lambda posts: posts.filter_by(id=11).one, lambda post: post.id, 11),
+    "an index": (lambda posts: partial(posts.__getitem__, 2), lambda post: post.id, 12),
+    "a page": (lambda posts: partial(posts.paginate, page=2, per_page=2), ids, [12]),
+}
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_a_dynamic_relationship_leaves_its_session_alone(
+    forum: Forum, name: str
+) -> None:
+    """Its query is not asked in the session of the entity, nor is that flushed."""
+    make, show, expected = DYNAMIC[name]
+    author = forum.db.session.get(forum.author, 1)
+    author.name = "changed here"
+    sent: list[str] = []
+    event.listen(
+        forum.db.engine, "before_cursor_execute", lambda *args: sent.append(args[2])
+    )
+    (found,) = run_in_parallel(make(author.posts))
+    assert show(found) == expected
+    assert sent == []
+    assert [*forum.db.session.dirty] == [author]
+    assert all(forum.post is not type(held) for held in forum.db.session)
+    with pytest.raises(ReadOnlyError):
+        run_in_parallel(partial(author.posts.append, forum.post(id=99)))
+
+
+def test_a_page_finds_the_next_one_in_the_applications_session(forum: Forum) -> None:
+    """A ``Pagination`` is detached, and goes on as Flask-SQLAlchemy has it."""
+    query = forum.author.query.order_by(forum.author.id)
+    (page,) = run_in_parallel(partial(query.paginate, page=1, per_page=2))
+    assert isinstance(page, Pagination)
+    assert (page.total, page.pages, [*page.iter_pages()]) == (3, 2, [1, 2])
+    assert all(sa.inspect(author).detached for author in page.items)
+    following = page.next()
+    assert ids(following) == [3]
+    assert ids(following.prev()) == [1, 2]
+    assert [*forum.db.session] == [*following]
+
+
+def test_a_page_reads_the_request_of_its_caller(forum: Forum) -> None:
+    """Where it is not told the page, as ever."""
+    query = forum.visit.query.order_by(forum.visit.id)
+    with forum.app.test_request_context("/?page=2&per_page=3"):
+        (page,) = run_in_parallel(query.paginate)
+    assert (page.page, page.per_page, ids(page)) == (2, 3, [3, 4])
+
+
+def test_what_keeps_the_session_of_a_query_cannot_ask_it_any_more(forum: Forum) -> None:
+    """It would ask on a connection that is another query's by then."""
+
+    def page(session: Session) -> Pagination:
+        statement = select(forum.author).order_by(forum.author.id)
+        return SelectPagination(select=statement, session=session, page=1, per_page=2)
+
+    (first,) = run_in_parallel(page)
+    assert (ids(first), first.total) == ([1, 2], 3)
+    with pytest.raises(UnboundExecutionError):
+        first.next()
+
+
+def test_writes_go_to_the_database_of_their_table(forum: Forum) -> None:
+    """Those of a legacy query too, and count the rows."""
+    changed, deleted = run_in_parallel(
+        partial(forum.author.query.filter_by(id=1).update, {"name": "changed"}),
+        forum.visit.query.filter(forum.visit.id > 2).delete,
+        read_only=False,
+    )
+    assert (changed, deleted) == (1, 2)
+    assert forum.author.query.filter_by(name="changed").count() == 1
+    assert forum.visit.query.count() == 3

@@ -203,7 +203,7 @@ def test_its_own_functions_take_the_session_of_a_query(
     lite = make_lite({"default": url})
     statement = select(User).where(User.id == 2)
     with lite.app.app_context():
-        db = lite.db
+        db: Any = lite.db
         found, one = run_in_parallel(
             lambda session: db.get_or_abort(User, 1, session=session),
             lambda session: db.one_or_abort(statement, session=session),
