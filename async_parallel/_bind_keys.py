@@ -57,11 +57,7 @@ class BindKeys:
                 known = self._statements[query.source] = self._find(query, query.source)
             return known
         if query.kind is Kind.LEGACY:
-            try:
-                statement = query.source.query.statement
-            except InvalidRequestError:  # its run will tell
-                return self._default
-            return self._find(query, statement)
+            return self._find(query, query.source.query.statement)
         return self._default
 
     def _find(self, query: Query[Any], statement: ClauseElement) -> str:

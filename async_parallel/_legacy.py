@@ -57,7 +57,7 @@ class LegacyCall:
         Raises:
             QueryTypeError: The method makes a part of a statement, and runs nothing.
         """
-        query = self._rebound(session)
+        query = self.query.with_session(session)
         try:
             value = getattr(query, self.method)(*self._args, **self._keywords)
             if isinstance(value, Iterator):
@@ -75,20 +75,7 @@ class LegacyCall:
             )
         return value
 
-    def _rebound(self, session: orm.Session) -> LegacyQuery[Any]:
-        # That of a lazy="dynamic" relationship takes its entity's session, whatever
-        # with_session() says.
-        generate: Any = getattr(self.query, "_generate", None)
-        if generate is not None and self._owner is not None:
-            rebound: LegacyQuery[Any] = generate(session)
-            return rebound
-        return self.query.with_session(session)
-
-    @property
-    def _owner(self) -> Any:
-        return getattr(self.query, "instance", None)
-
     def _session(self) -> Any:
-        owner = self._owner
+        owner: Any = getattr(self.query, "instance", None)  # of a dynamic relationship
         # Not its property, which flushes.
         return self.query.session if owner is None else orm.object_session(owner)

@@ -16,6 +16,7 @@ from shop import Base, Order, User
 from sqlalchemy import event, select
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound, UnboundExecutionError
 from sqlalchemy.orm import selectinload
+from sqlalchemy.orm.exc import DetachedInstanceError
 from werkzeug.exceptions import NotFound
 
 from async_parallel import AsyncParallel, run_in_parallel, scalars
@@ -292,6 +293,13 @@ def test_a_dynamic_relationship_leaves_its_session_alone(
     assert all(forum.post is not type(held) for held in forum.db.session)
     with pytest.raises(ReadOnlyError):
         run_in_parallel(partial(author.posts.append, forum.post(id=99)))
+
+
+def test_a_dynamic_relationship_of_a_detached_entity_says_so(forum: Forum) -> None:
+    """It has no session that knows its entity, as in SQLAlchemy itself."""
+    (author,) = run_in_parallel(forum.author.query.first)
+    with pytest.raises(DetachedInstanceError, match="'posts'"):
+        run_in_parallel(author.posts.all)
 
 
 def test_a_page_finds_the_next_one_in_the_applications_session(forum: Forum) -> None:
