@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel, scalar_one
+from async_parallel._bind_keys import BindKeys
 from async_parallel._engine import async_url
 from async_parallel.errors import (
     BindNotFoundError,
@@ -269,6 +270,24 @@ def test_binds_may_be_urls_mappings_and_engines(sqlite: str, apps: Apps) -> None
         assert extension.gatherer("engine").engine is engine
         assert extension.gatherer("mapping").engine.sync_engine.logging_name == "own"
     assert get(app, "/async") == get(app, "/sync") == {"results": [3]}
+
+
+@pytest.mark.parametrize("binds", [0, 1])
+def test_with_one_database_no_query_is_looked_into(
+    sqlite: str, apps: Apps, monkeypatch: pytest.MonkeyPatch, binds: int
+) -> None:
+    """Where its tables are is asked only where there are several."""
+    looked: list[Any] = []
+
+    def look(_keys: BindKeys, query: object) -> str:
+        looked.append(query)
+        return "default"
+
+    monkeypatch.setattr(BindKeys, "bind_of", look)
+    app = apps.make(sqlite, ASYNC_PARALLEL_BINDS={"more": sqlite} if binds else {})
+    with app.app_context():
+        assert run_in_parallel(COUNT) == (3,)
+    assert len(looked) == binds
 
 
 def test_a_bind_may_replace_one_of_flask_sqlalchemy(sqlite: str, apps: Apps) -> None:
