@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ._batch import Batch
     from ._job import Job
+    from ._lanes import Lanes
     from ._member import SnapshotMember
     from ._snapshot import DatabaseSnapshot
 
@@ -32,6 +33,12 @@ _logger = logging.getLogger("async_parallel")
 # queue, they may be waiting for what another gather holds, which waits for this one.
 _SHORT_PATIENCE = 0.5
 _PATIENCE = 5.0
+
+# Beside the lane that leads one other joins; more do once that has joined while no
+# query was answered, or after so many seconds. To join and to leave cost a round trip
+# each, as much as a query that is answered at once.
+_FIRST_LANES = 2
+_WIDENING = 0.002
 
 LOST = "the connection that held it was lost"
 
@@ -61,6 +68,9 @@ class SharedSnapshot:
         self._batch: Batch | None = None
         self._refusal: SnapshotUnsupportedError | None = None
         self._is_taken = self._is_sealed = False
+        self._is_wide = not database.stays_open
+        self._widening: asyncio.TimerHandle | None = None
+        self._has_answered = False
         self._lanes = 0
         self._cost_s = 0.0
         self._joining: dict[Job, SnapshotMember] = {}
@@ -71,7 +81,9 @@ class SharedSnapshot:
         """Whether a lane that does not see it yet may run a query of the gather."""
         if self.leader is None:
             return True
-        return self.database.identifier is not None and not self._is_sealed
+        if self.database.identifier is None or self._is_sealed:
+            return False
+        return self._is_wide or len(self._inside) + len(self._joining) < _FIRST_LANES
 
     def admit(self, job: Job, lane: SnapshotMember) -> None:
         """Note that ``lane`` got ``job``, and has to take the snapshot or to join."""
@@ -86,6 +98,7 @@ class SharedSnapshot:
         Where that could not take it, another may lead.
         """
         self.arrived(job)
+        self._has_answered = True
         if self.leader is job.lane and not self._is_taken:
             self.leader = None
         return job.lane is not None and job.lane.sees(self)
@@ -114,10 +127,21 @@ class SharedSnapshot:
         if not is_inside:
             return False
         self.arrived(job)
-        self._batch = job.batch
         self._inside.add(lane)
         self._lanes += 1
+        if self._batch is None:
+            self._batch = job.batch
+            lanes = lane.lanes
+            self._widening = lanes.loop.call_later(_WIDENING, self._widen, lanes)
+        elif not self._has_answered:
+            self._is_wide = True
         return True
+
+    def _widen(self, lanes: Lanes) -> None:
+        """Let all join, whatever has been answered by now."""
+        self._is_wide = True
+        if self._batch is not None:
+            lanes.enqueue(self._batch)
 
     def _join(self, connection: Connection) -> bool:
         if self._is_sealed:
@@ -128,7 +152,8 @@ class SharedSnapshot:
             if not error.may_pass:
                 raise
             # Perhaps because the query of who leads has failed, which then says more.
-            self._refusal, self._is_sealed = error, True
+            self._refusal = error
+            self._admit_nobody()
             return False
         return self.database.stays_open or not self._is_sealed
 
@@ -236,7 +261,7 @@ class SharedSnapshot:
         """Have another lane stay to the end, if there is one that can."""
         self._inside.discard(lane)
         if self.leader is lane:
-            self._is_sealed = True
+            self._admit_nobody()
             if not self.database.ends_with_leader:
                 self.leader = next(iter(self._inside), lane)
             self.is_lost = self.leader is lane
@@ -266,12 +291,17 @@ class SharedSnapshot:
             for job, joining in list(self._joining.items()):
                 connects = joining.doing == "connecting" and lane.lanes.sessions.owned
                 if patience == _PATIENCE or not connects:
-                    self._is_sealed = True
+                    self._admit_nobody()
                     joining.recall(job)
 
     def _seal(self) -> None:
-        self._is_sealed = True
+        self._admit_nobody()
         self.database.seal()
+
+    def _admit_nobody(self) -> None:
+        self._is_sealed = True
+        if self._widening is not None:
+            self._widening.cancel()
 
     @contextlib.contextmanager
     def _timed(self) -> Generator[None]:

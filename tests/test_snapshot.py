@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from async_parallel import Query, QueryGatherer, Snapshot, scalar
+from async_parallel import Query, QueryGatherer, Snapshot, _shared_snapshot, scalar
 from async_parallel.errors import (
     OverloadError,
     QueryTimeoutError,
@@ -337,7 +337,8 @@ async def test_a_deferrable_snapshot_is_safe_for_all(
     postgres_gatherer: QueryGatherer,
 ) -> None:
     """Who took it is serializable and deferrable; who joined need not be."""
-    shows = scalar(text("SELECT current_setting('transaction_deferrable')"))
+    setting = "SELECT current_setting('transaction_deferrable')"
+    shows = scalar(text(f"{setting} FROM pg_sleep(0.02)"))  # so long that all join
     snapshot = Snapshot(isolation="serializable", deferrable=True)
     found = await postgres_gatherer.gather([shows] * 3, snapshot=snapshot)
     assert found.count("on") == 1
@@ -364,6 +365,49 @@ async def test_writing_in_a_snapshot_is_refused(gatherer: QueryGatherer) -> None
         await gatherer.gather(COUNT, snapshot=True, read_only=False)
     with pytest.raises(TypeError, match="'serializable'"):
         await gatherer.gather(COUNT, snapshot=cast("Any", "serializable"))
+
+
+async def answered_at_once(session: AsyncSession) -> None:
+    """A query whose answer nobody has to wait for."""
+
+
+def meeting(count: int) -> list[Any]:
+    """Queries that are answered only when so many of them run at once."""
+    barrier = asyncio.Barrier(count)
+
+    async def meet(session: AsyncSession) -> None:
+        await session.execute(select(User.id))
+        await barrier.wait()
+
+    return [meet] * count
+
+
+async def test_few_join_where_queries_are_answered_at_once(
+    postgres_gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One other does; the lane that leads runs what is left."""
+    monkeypatch.setattr(_shared_snapshot, "_WIDENING", 60)
+    queries = [answered_at_once, *[COUNT] * 6]
+    with record_gathers() as reports:
+        for _ in range(5):
+            await postgres_gatherer.gather(queries, snapshot=True)
+    assert all(r.snapshot and r.snapshot.lanes <= 2 for r in reports)
+
+
+async def test_all_join_where_the_first_query_takes_longer_than_to_join(
+    gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They need not wait for the time that makes sure of it."""
+    monkeypatch.setattr(_shared_snapshot, "_WIDENING", 60)
+    async with asyncio.timeout(20):
+        await gatherer.gather(meeting(5), snapshot=True)
+
+
+async def test_all_join_where_a_later_query_takes_long(gatherer: QueryGatherer) -> None:
+    """Though the first was answered at once."""
+    async with asyncio.timeout(20):
+        queries = [answered_at_once, *meeting(5)]
+        await gatherer.gather(queries, snapshot=True)
 
 
 async def test_the_report_and_the_log_say_what_it_cost(

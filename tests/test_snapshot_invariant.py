@@ -55,8 +55,8 @@ def sum_sync(session: Session) -> tuple[Any, Any]:
 
 
 QUERIES = [
+    sum_async,  # takes longer than to join, so that all lanes do
     scalar(GIRO),
-    sum_async,
     select(Savings.balance),
     sum_sync,
     select(Giro.balance),
@@ -66,7 +66,7 @@ QUERIES = [
 
 def is_one_state(found: list[Any]) -> bool:
     """Whether all results of the queries are of one state."""
-    giro, pair_async, all_savings, pair_sync, all_giro, savings = found
+    pair_async, giro, all_savings, pair_sync, all_giro, savings = found
     by_rows = sum(all_giro), sum(all_savings)
     pairs = {(giro, savings), pair_async, pair_sync, by_rows}
     return len(pairs) == 1 and sum(pairs.pop()) == TOTAL
@@ -119,7 +119,7 @@ async def prove(gatherer: QueryGatherer, written: str, *, writers: int) -> None:
     print(f"a snapshot was seen on {sum(lanes) / len(lanes):.1f} lanes")  # noqa: T201
     assert without.violations > 0
     assert with_snapshots == Audit(gathers=len(lanes), violations=0)
-    assert max(lanes) > 1
+    assert max(lanes) > 2
 
 
 @pytest.fixture
