@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
     from ._snapshot import Snapshot
 
-# When a server started, in microseconds, tells it from all others.
-_SERVER = "(extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint"
-_STANDBY = "pg_is_in_recovery()::int"
-_EXPORTED = re.compile(r"[0-9A-F-]+/\d+/[01]")
+# When a server started, to the microsecond, tells it from all others. Before PostgreSQL
+# 14 that is a float, which might be shown with fewer digits than it has.
+_SERVER = "extract(epoch from pg_postmaster_start_time())::numeric"
+# The snapshot's name, the server, and whether that is a standby.
+_EXPORT = ("pg_export_snapshot()", _SERVER, "pg_is_in_recovery()")
+_EXPORTED = re.compile(r"[0-9A-F-]+/[\d.]+/[ft]")
 
 
 class PostgreSQLSnapshot:
@@ -90,19 +92,20 @@ class PostgreSQLSnapshot:
 
     def _export(self, connection: Connection, begin: str) -> None:
         driver = driver_of(connection)
-        exported = f"concat_ws('/', pg_export_snapshot(), {_SERVER}, {_STANDBY})"
         found: str | None = None
         if hasattr(driver, "add_log_listener"):  # asyncpg
-            found = translated(connection, _ask_by_message, driver, begin, exported)
+            found = translated(connection, _export_by_message, driver, begin)
         else:
             send(connection, begin)
         if found is None:  # or who stands between passes no messages on
-            found = str(connection.exec_driver_sql(f"SELECT {exported}").scalar_one())
+            columns = ", ".join(f"({column})::text" for column in _EXPORT)
+            row = connection.exec_driver_sql(f"SELECT concat_ws('/', {columns})")
+            found = str(row.scalar_one())
         self.identifier, self._server, standby = found.split("/")
         # There replay, waiting to remove rows, looks once for those who may need them.
         # Who joins later is not among them, and loses the rows when the others have
         # gone: without an error.
-        self.ends_with_leader = standby == "1"
+        self.ends_with_leader = standby.startswith("t")  # or "true", by concat_ws()
 
     @staticmethod
     def _begin(isolation: str, mode: str = "NOT DEFERRABLE") -> str:
@@ -160,8 +163,8 @@ def _is_in_transaction(connection: Connection) -> bool:
     return bool(driver.info.transaction_status)  # psycopg, where 0 is idle
 
 
-async def _ask_by_message(driver: Any, first: str, exported: str) -> str | None:
-    """What an expression gives after the statement ``first``, in one round trip.
+async def _export_by_message(driver: Any, begin: str) -> str | None:
+    """Begin a transaction and export its snapshot, in one round trip.
 
     asyncpg returns no rows of several statements that are sent at once, but passes the
     server's messages on before the end of the statement that made them.
@@ -174,7 +177,9 @@ async def _ask_by_message(driver: Any, first: str, exported: str) -> str | None:
 
     driver.add_log_listener(listen)
     try:
-        await driver.execute(f"{first}; DO $$BEGIN RAISE INFO '%', {exported}; END$$")
+        # One argument for each column costs less than one made of all.
+        say = f"RAISE INFO '%/%/%', {', '.join(_EXPORT)}"
+        await driver.execute(f"{begin}; DO $$BEGIN {say}; END$$")
     finally:
         driver.remove_log_listener(listen)
     return told[-1] if told else None
