@@ -238,7 +238,9 @@ class SharedSnapshot:
         """Whether ``connection``, on which ``job`` has run, sees it no more."""
         if connection is None or is_gone(connection):
             return True
-        if job.error is not None and job.plain and not self.database.survives_errors:
+        if job.error is None:
+            return False  # check() has looked
+        if job.plain and not self.database.survives_errors:
             return True  # there was no savepoint
         return not self.database.is_seen_by(connection)
 

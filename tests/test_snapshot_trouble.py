@@ -118,7 +118,9 @@ async def test_who_ends_after_a_standby_lost_the_snapshot_fails(
     postgres_gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There rows may be missing since then, without an error."""
-    monkeypatch.setattr(_postgres_snapshot, "_STANDBY", "1")  # it is said to be one
+    # It is said to be one.
+    export = (*_postgres_snapshot._EXPORT[:2], "true")
+    monkeypatch.setattr(_postgres_snapshot, "_EXPORT", export)
     inside, lost = asyncio.Event(), asyncio.Event()
 
     async def lead(session: AsyncSession) -> None:
