@@ -79,8 +79,11 @@ class SnapshotMember:
         self._snapshot = snapshot
         guarded = snapshot.must_outlive(job)
         self._sessions = SnapshotSessions(self._sessions, guarded=guarded)
-        self.lanes.enqueue(job.batch)
-        snapshot.let_join(self)
+        if snapshot.database.stays_open:  # its own query is sent first
+            self.lanes.loop.call_soon(self.lanes.enqueue, job.batch)
+        else:
+            self.lanes.enqueue(job.batch)
+            snapshot.let_join(self)
 
     def _leave(self) -> None:
         """End the transaction of the snapshot that the lane sees, if it sees one."""
