@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ._driver import driver_of, send, sqlstate, translated
 from ._libpq import shown
@@ -17,9 +17,23 @@ if TYPE_CHECKING:
 # When a server started, to the microsecond, tells it from all others. Before PostgreSQL
 # 14 that is a float, which might be shown with fewer digits than it has.
 _SERVER = "extract(epoch from pg_postmaster_start_time())::numeric"
-# The snapshot's name, the server, and whether that is a standby.
-_EXPORT = ("pg_export_snapshot()", _SERVER, "pg_is_in_recovery()")
-_EXPORTED = re.compile(r"[0-9A-F-]+/[\d.]+/[ft]")
+_STANDBY = "pg_is_in_recovery()"
+_NAME = "pg_export_snapshot()"
+_EXPORT = (_NAME, _SERVER, _STANDBY, "pg_backend_pid()")
+_EXPORTED = re.compile(r"[0-9A-F]+-[0-9A-F]+-\d+(/[\d.]+/[ft]/\d+)?")
+_KNOWN = "async_parallel.server"
+
+
+class _Server(NamedTuple):
+    """Where a connection leads.
+
+    Attributes:
+        started: What tells it from all others.
+        is_standby: Whether it is one; one that was promoted since is taken for one.
+    """
+
+    started: str
+    is_standby: bool
 
 
 class PostgreSQLSnapshot:
@@ -92,20 +106,35 @@ class PostgreSQLSnapshot:
 
     def _export(self, connection: Connection, begin: str) -> None:
         driver = driver_of(connection)
+        server: _Server | None = connection.info.get(_KNOWN)
         found: str | None = None
         if hasattr(driver, "add_log_listener"):  # asyncpg
-            found = translated(connection, _export_by_message, driver, begin)
+            export = _EXPORT if server is None else (_NAME,)
+            found = translated(connection, _export_by_message, driver, begin, export)
         else:
             send(connection, begin)
         if found is None:  # or who stands between passes no messages on
             columns = ", ".join(f"({column})::text" for column in _EXPORT)
             row = connection.exec_driver_sql(f"SELECT concat_ws('/', {columns})")
             found = str(row.scalar_one())
-        self.identifier, self._server, standby = found.split("/")
+        self.identifier, *told = found.split("/")
+        if server is None or told:
+            server = self._server_of(connection, *told)
+        self._server = server.started
         # There replay, waiting to remove rows, looks once for those who may need them.
         # Who joins later is not among them, and loses the rows when the others have
         # gone: without an error.
-        self.ends_with_leader = standby.startswith("t")  # or "true", by concat_ws()
+        self.ends_with_leader = server.is_standby
+
+    @staticmethod
+    def _server_of(
+        connection: Connection, started: str, standby: str, pid: str
+    ) -> _Server:
+        server = _Server(started, is_standby=standby.startswith("t"))
+        driver = driver_of(connection)
+        if hasattr(driver, "get_server_pid") and driver.get_server_pid() == int(pid):
+            connection.info[_KNOWN] = server  # nobody stands between, to change it
+        return server
 
     @staticmethod
     def _begin(isolation: str, mode: str = "NOT DEFERRABLE") -> str:
@@ -163,8 +192,10 @@ def _is_in_transaction(connection: Connection) -> bool:
     return bool(driver.info.transaction_status)  # psycopg, where 0 is idle
 
 
-async def _export_by_message(driver: Any, begin: str) -> str | None:
-    """Begin a transaction and export its snapshot, in one round trip.
+async def _export_by_message(
+    driver: Any, begin: str, export: tuple[str, ...]
+) -> str | None:
+    """Begin a transaction and say what ``export`` is in it, in one round trip.
 
     asyncpg returns no rows of several statements that are sent at once, but passes the
     server's messages on before the end of the statement that made them.
@@ -177,8 +208,10 @@ async def _export_by_message(driver: Any, begin: str) -> str | None:
 
     driver.add_log_listener(listen)
     try:
-        # One argument for each column costs less than one made of all.
-        say = f"RAISE INFO '%/%/%', {', '.join(_EXPORT)}"
+        # One argument for each costs less than an expression of all, and few less than
+        # many: nothing of a block is ever prepared.
+        form = "/".join("%" for _ in export)
+        say = f"RAISE INFO '{form}', {', '.join(export)}"
         await driver.execute(f"{begin}; DO $$BEGIN {say}; END$$")
     finally:
         driver.remove_log_listener(listen)

@@ -119,7 +119,7 @@ async def prove(gatherer: QueryGatherer, written: str, *, writers: int) -> None:
     print(f"a snapshot was seen on {sum(lanes) / len(lanes):.1f} lanes")  # noqa: T201
     assert without.violations > 0
     assert with_snapshots == Audit(gathers=len(lanes), violations=0)
-    assert max(lanes) > 2
+    assert max(lanes) > 1
 
 
 @pytest.fixture

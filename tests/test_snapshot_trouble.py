@@ -8,6 +8,7 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import pytest
 from faults import FaultyProxy, Way
 from shop import User
@@ -114,12 +115,36 @@ async def test_a_server_that_sends_no_message_is_asked_again(
     assert len(set(states)) == 1
 
 
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_server_is_asked_once_what_it_is_unless_another_may_answer(
+    postgres_gatherer: QueryGatherer,
+    monkeypatch: pytest.MonkeyPatch,
+    direct: bool,  # noqa: FBT001
+) -> None:
+    """Who stands between, and has a number of its own, may lead elsewhere each time."""
+    asked: list[tuple[str, ...]] = []
+    export_by_message = _postgres_snapshot._export_by_message
+
+    async def note(driver: Any, begin: str, export: tuple[str, ...]) -> str | None:
+        asked.append(export)
+        return await export_by_message(driver, begin, export)
+
+    monkeypatch.setattr(_postgres_snapshot, "_export_by_message", note)
+    if not direct:
+        monkeypatch.setattr(asyncpg.Connection, "get_server_pid", lambda _driver: 0)
+    for _ in range(30):
+        assert await postgres_gatherer.gather([COUNT] * 2, snapshot=True) == [3, 3]
+    in_full = asked.count(_postgres_snapshot._EXPORT)
+    assert in_full <= 5 if direct else in_full == 30
+
+
 async def test_who_ends_after_a_standby_lost_the_snapshot_fails(
     postgres_gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There rows may be missing since then, without an error."""
     # It is said to be one.
-    export = (*_postgres_snapshot._EXPORT[:2], "true")
+    name, server, _, pid = _postgres_snapshot._EXPORT
+    export = (name, server, "true", pid)
     monkeypatch.setattr(_postgres_snapshot, "_EXPORT", export)
     inside, lost = asyncio.Event(), asyncio.Event()
 
