@@ -11,16 +11,18 @@ from shop import User
 from sqlalchemy import create_engine, exc, select, text
 from sqlalchemy.orm import Query as LegacyQuery
 
-from async_parallel import QueryGatherer, _connections, _recovery
+from async_parallel import Query, QueryGatherer, _connections, _recovery, scalar
 from async_parallel._recovery import (
     MOST_TRIES,
     Reachability,
     is_temporary,
     pause_before_repeat,
 )
+from async_parallel.errors import GatherTimeoutError, QueryTimeoutError
+from async_parallel.instrumentation import record_gathers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
@@ -150,6 +152,62 @@ async def test_a_serialization_failure_or_deadlock_is_tried_again(
     assert await one_lane.gather(query(flaky)) in ((["answered"],), ("answered",))
     with pytest.raises(exc.DBAPIError, match="on purpose"):
         await one_lane.gather(query(often))
+
+
+async def test_all_that_sees_one_snapshot_is_tried_again(
+    admin: Admin, one_lane: QueryGatherer
+) -> None:
+    """In another snapshot; whoever looks on sees one gather, which went well."""
+    flaky = scalar(text("SELECT flaky('40001', 1)"))
+    with record_gathers() as reports:
+        found = await one_lane.gather(USERS, flaky, snapshot=True)
+    assert found == ([1, 2, 3], "answered")
+    assert [report.raised for report in reports] == [None]
+
+
+async def keep(results: AsyncIterator[Any], kept: list[Any]) -> None:
+    """Add each result to those that are kept, before the next one comes."""
+    async for _, result in results:
+        kept.append(result)
+
+
+async def test_a_snapshot_with_a_function_is_not_tried_again(
+    admin: Admin, one_lane: QueryGatherer
+) -> None:
+    """It may do something else; nor is one of which results were given away."""
+    calls: list[int] = []
+
+    def call(_session: Session) -> None:
+        calls.append(1)
+
+    flaky = text("SELECT flaky('40001', 1)")
+    with pytest.raises(exc.DBAPIError, match="on purpose"):
+        await one_lane.gather(call, flaky, snapshot=True)
+    assert await one_lane.gather(flaky)  # and forgets that it has failed
+    assert calls == [1]
+    given: list[Any] = []
+    results = one_lane.as_completed(USERS, flaky, snapshot=True)
+    with pytest.raises(exc.DBAPIError, match="on purpose"):
+        await keep(results, given)
+    assert given == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "error"),
+    [((0.9, None), GatherTimeoutError), ((None, 0.9), QueryTimeoutError)],
+    ids=["gather", "query"],
+)
+async def test_a_timeout_is_for_all_tries_together(
+    timeouts: tuple[float | None, float | None],
+    error: type[Exception],
+    admin: Admin,
+    one_lane: QueryGatherer,
+) -> None:
+    """Of a snapshot, each of which alone would end in time."""
+    of_gather, of_query = timeouts
+    slowly = Query(text("SELECT pg_sleep(0.4), flaky('40001', 2)"), timeout=of_query)
+    with pytest.raises(error):
+        await one_lane.gather(slowly, snapshot=True, timeout=of_gather)
 
 
 @pytest.mark.parametrize("code", ["22012", "57014", "42501"])
