@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, Select
 
+from ._legacy import LegacyCall
 from ._query import Query
 from ._sessions import Sessions
 from ._sources import describe, isa, unwrap
@@ -25,7 +26,8 @@ class Answers(Sessions):
     Args:
         outer: As they were before.
         answers: By statement, function, ``Query`` or label: what the query returns, or
-            the exception that it raises.
+            the exception that it raises. A statement is also for ``all()`` of a legacy
+            query that says the same.
     """
 
     outermost = False
@@ -90,11 +92,21 @@ def _is_for(key: Any, query: Query[Any]) -> bool:
         return bool(key == query.label)
     known = key.source if isa(key, Query) else key
     source = query.source
+    if isa(source, LegacyCall):
+        return isinstance(known, ClauseElement) and _is_all_of(known, source)
     if isinstance(known, ClauseElement) and isinstance(source, ClauseElement):
         return known is source or _is_same(known, source)
     if isinstance(known, ClauseElement) or isinstance(source, ClauseElement):
         return False
     return known in (source, unwrap(source))
+
+
+def _is_all_of(known: ClauseElement, call: LegacyCall) -> bool:
+    """Whether a legacy query is what select() says, and all of it is asked for."""
+    if call.method != "all" or not isinstance(known, Select):
+        return False
+    statement: Any = call.query.statement
+    return _is_same(known.set_label_style(statement.get_label_style()), statement)
 
 
 def _is_same(known: ClauseElement, source: ClauseElement) -> bool:

@@ -36,6 +36,7 @@ class Batch:
 
     Attributes:
         snapshot: What all of them see, if they are to see one state.
+        bind: The name of the database, where the application has several.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Batch:
         self.error: BaseException | None = None
         self.return_exceptions = return_exceptions
         self.snapshot: SharedSnapshot | None = None
+        self.bind: str | None = None
         self.queued = False
         self.turn = 0  # queries taken in this turn
         self.last_turn = 0.0
@@ -237,8 +239,10 @@ class Batch:
 
     def _fail(self, job: Job, error: BaseException) -> None:
         if not job.cancelled:
+            where = "" if self.bind is None else f", on the bind {self.bind!r}"
             error.add_note(
                 f"async_parallel: query {job.position + 1} of {self.size}, {job.label}"
+                f"{where}"
             )
         is_result = isinstance(error, (Exception, asyncio.CancelledError))
         if not (self.return_exceptions and is_result):

@@ -98,20 +98,32 @@ class Gatherers:
             for name, gatherer in gatherers.items()
         }
         call.runners = [runners[name] for name in names]
+        call.binds = names
         return call
 
 
 @dataclass(slots=True, kw_only=True)
 class SeveralCall(GatherCall):
-    """What a caller asked for, and which database each query goes to."""
+    """What a caller asked for, and which database each query goes to.
+
+    Attributes:
+        runners: Who runs each query.
+        binds: The names of their databases.
+    """
 
     runners: Sequence[Runner] = field(default=())
+    binds: Sequence[str] = field(default=())
 
     def begin(self) -> tuple[Batch, list[Job]]:
         if len(set(self.runners)) == 1:
-            return GatherCall.begin(self)
+            batch, jobs = GatherCall.begin(self)
+            batch.bind = self.binds[0]
+            return batch, jobs
         whole = Whole(self)
-        parts = {runner: Part(whole, self) for runner in dict.fromkeys(self.runners)}
+        parts = {
+            runner: Part(whole, self, bind)
+            for runner, bind in dict(zip(self.runners, self.binds, strict=True)).items()
+        }
         whole.parts = parts
         copy = self.context.copy
         jobs = [
@@ -215,10 +227,12 @@ class Part(Batch):
     Args:
         whole: All of the gather.
         call: What was asked for.
+        bind: The name of the database.
     """
 
-    def __init__(self, whole: Whole, call: GatherCall) -> None:
+    def __init__(self, whole: Whole, call: GatherCall, bind: str) -> None:
         super().__init__(max_concurrency=None, **_options(call))
+        self.bind = bind
         self._whole = whole
 
     def submit(self, jobs: Sequence[Job], lanes: Lanes) -> None:

@@ -83,8 +83,9 @@ def answers(
     Args:
         target: The Flask application, its ``AsyncParallel``, or a ``QueryGatherer``.
         given: What each query returns, in its shape, or the exception that it raises.
-            The keys are statements, which are compared by what they say, functions,
-            ``Query`` objects, or the labels of queries.
+            The keys are statements, which are compared by what they say, also with a
+            legacy query of which ``all()`` is asked for; functions, ``Query`` objects,
+            or the labels of queries.
         bind: The database of the application that is meant. Default: all of them.
 
     Raises:

@@ -187,10 +187,24 @@ def test_the_first_failure_stops_the_queries_of_the_other_database(
     for endless in (ENDLESS_PAGES, ENDLESS_USERS):
         with pytest.raises(LookupError) as caught:
             run_in_parallel(PAGES, endless, bad)
-        assert caught.value.__notes__ == ["async_parallel: query 3 of 3, 'bad'"]
+        note = "async_parallel: query 3 of 3, 'bad', on the bind 'default'"
+        assert caught.value.__notes__ == [note]
     with pytest.raises(sa.exc.OperationalError, match="no such table"):
         run_in_parallel(ENDLESS_USERS, sa.text("SELECT 1"), _missing())
     assert backends("state = 'active'") == 0
+
+
+def test_who_asks_the_wrong_database_learns_which_one_it_was(app: Flask) -> None:
+    """As a function does, of which nobody knows whose tables it asks for."""
+
+    def pages(session: Session) -> Any:
+        return session.scalar(PAGES.source)
+
+    with pytest.raises(sa.exc.DBAPIError) as caught:
+        run_in_parallel(pages)
+    notes: list[str] = caught.value.__notes__
+    assert any(note.endswith(", on the bind 'default'") for note in notes)
+    assert run_in_parallel(pages, bind="archive") == run_in_parallel(PAGES)
 
 
 def _missing() -> Any:

@@ -652,6 +652,20 @@ async def test_a_fake_gatherer_answers() -> None:
         gathers.expect(9, 1, 9)
 
 
+async def test_a_legacy_query_is_answered_by_what_it_says() -> None:
+    """Where all of it is asked for; what else may be asked has another shape."""
+    ada = select(User).filter_by(name="Ada").order_by(User.id)
+    given = {ada: ["Ada"], "query(User).count": 1}
+    query = Session().query(User).filter_by(name="Ada").order_by(User.id)
+    found: Any
+    async with FakeGatherer(given) as gatherer:
+        found = await gatherer.gather(query, query.all, query.count)
+        assert found == (["Ada"], ["Ada"], 1)
+        for other in (query.filter(User.id > 1).all, query.limit(1).all, query.first):
+            with pytest.raises(UnansweredQueryError, match=r"query\(User\)"):
+                await gatherer.gather(other)
+
+
 def test_an_application_is_answered(make_app: MakeApp) -> None:
     """In synchronous views and asynchronous ones, without any database."""
     app = make_app(None)
