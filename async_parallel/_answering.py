@@ -93,7 +93,7 @@ def _is_for(key: Any, query: Query[Any]) -> bool:
     known = key.source if isa(key, Query) else key
     source = query.source
     if isa(source, LegacyCall):
-        return isinstance(known, ClauseElement) and _is_all_of(known, source)
+        return _is_all_of(known, source)
     if isinstance(known, ClauseElement) and isinstance(source, ClauseElement):
         return known is source or _is_same(known, source)
     if isinstance(known, ClauseElement) or isinstance(source, ClauseElement):
@@ -101,9 +101,9 @@ def _is_for(key: Any, query: Query[Any]) -> bool:
     return known in (source, unwrap(source))
 
 
-def _is_all_of(known: ClauseElement, call: LegacyCall) -> bool:
+def _is_all_of(known: Any, call: LegacyCall) -> bool:
     """Whether a legacy query is what select() says, and all of it is asked for."""
-    if call.method != "all" or not isinstance(known, Select):
+    if call.method != "all" or not isa(known, Select):
         return False
     statement: Any = call.query.statement
     return _is_same(known.set_label_style(statement.get_label_style()), statement)

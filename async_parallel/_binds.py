@@ -23,9 +23,13 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, Engine
 
     from ._home_loop import HomeLoop
+    from ._sessions import Sessions
+
+    StandIn = tuple[AsyncEngine, Callable[[Sessions], Sessions]]
+    """What a test has in the place of a database: an engine, and what sessions are."""
 
 DEFAULT = "default"
 """The name of the bind that a gather uses unless told otherwise."""
@@ -181,6 +185,14 @@ def find_binds(app: Any) -> dict[str, Any]:
             binds[name or DEFAULT] = engine.url
         binds |= getattr(extension, "async_engines", {})
     return binds | _configured(app.config)
+
+
+def find_engines(app: Any) -> dict[str, Engine]:
+    """The engines that the application's own sessions use, by the name of the bind."""
+    engines: Mapping[str | None, Engine] = getattr(
+        app.extensions.get("sqlalchemy"), "engines", {}
+    )
+    return {name or DEFAULT: engine for name, engine in engines.items()}
 
 
 def _configured(config: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ from ._waiting import running_loop
 from .errors import ConfigurationError, HomeLoopError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
+
+    from sqlalchemy.engine import Engine
 
     from ._sessions import Sessions
 
@@ -77,9 +80,23 @@ class HeldConnection:
                 f" {name_of(holder)} is neither."
             )
         self._holder: Connection | orm.Session = given
+        self._engine: Engine | None = None
         bind = given.get_bind() if isa(given, orm.Session) else given
         self.backend: str = bind.dialect.name
         self.is_async: bool = bind.dialect.is_async
+
+    def spans(self, engines: Mapping[str, Engine]) -> bool:
+        """Whether it is a session that has a connection of each of ``engines``."""
+        if self.is_async or not isinstance(self._holder, orm.Session):
+            return False
+        return self._holder.get_bind() in engines.values()
+
+    def of(self, engine: Engine) -> HeldConnection:
+        """The connection of ``engine`` that a session holds which spans several."""
+        held = copy.copy(self)
+        held._engine = engine  # noqa: SLF001
+        held.backend = engine.dialect.name
+        return held
 
     def find(self) -> Connection:
         """The connection, in a transaction that sees what the session has changed.
@@ -99,7 +116,8 @@ class HeldConnection:
         connection = self._holder
         if isinstance(connection, orm.Session):
             connection.flush()
-            connection = connection.connection()
+            given = {} if self._engine is None else {"bind": self._engine}
+            connection = connection.connection(bind_arguments=given)
         _begin(connection)
         return connection
 

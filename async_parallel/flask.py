@@ -20,14 +20,13 @@ from ._signatures import Signatures, typed_as
 from .errors import ConfigurationError, ExtensionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from flask import Flask
-    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from ._attaching import AnySession
+    from ._binds import StandIn
     from ._gather import QueryGatherer
-    from ._sessions import Sessions
     from ._several import Gatherers
     from ._snapshot import Snapshot
 
@@ -133,19 +132,12 @@ class AsyncParallel:
 
     @contextlib.contextmanager
     def stand_in(
-        self,
-        engine: AsyncEngine,
-        replace: Callable[[Sessions], Sessions],
-        *,
-        bind: str | None = None,
-        app: Flask | None = None,
+        self, choose: Callable[[Flask], Mapping[str, StandIn]], app: Flask | None
     ) -> Generator[None]:
         """Gather on other sessions for a while; for ``async_parallel.testing``.
 
         Args:
-            engine: An engine that is not used.
-            replace: Makes the sessions.
-            bind: The name of the database. Default: all of them.
+            choose: What stands in for which binds of an application, in its context.
             app: The application. Default: all.
 
         Raises:
@@ -153,14 +145,13 @@ class AsyncParallel:
         """
         with contextlib.ExitStack() as stack:
             for each in list(self._gatherers) if app is None else [app]:
+                made: dict[str, QueryGatherer] = {}
                 with each.app_context():
-                    names = [bind] if bind else {DEFAULT, *find_binds(each)}
-                    made = {
-                        name: make_gatherer(each, name, self._home, tuple, engine)
-                        for name in names
-                    }
+                    for name, (engine, replace) in choose(each).items():
+                        one = make_gatherer(each, name, self._home, tuple, engine)
+                        stack.callback(one.put_back, one.replace_sessions(replace))
+                        made[name] = one
                 for name, one in made.items():
-                    stack.callback(one.put_back, one.replace_sessions(replace))
                     stack.callback(self._put, each, name, self._put(each, name, one))
             yield
 

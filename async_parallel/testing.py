@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from ._answering import Answers
-from ._binds import DEFAULT
+from ._binds import DEFAULT, find_binds, find_engines
 from ._engine import make_engine
 from ._gather import QueryGatherer
 from ._one_connection import HeldConnection, OneConnection
@@ -21,11 +21,9 @@ from .instrumentation import record_into
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from ._binds import StandIn
     from ._one_connection import AnyConnection
-    from ._sessions import Sessions
     from .instrumentation import GatherReport
-
-    Replace = Callable[[Sessions], Sessions]
 
 __all__ = [
     "FakeGatherer",
@@ -56,7 +54,9 @@ def on_connection(
         target: The Flask application, its ``AsyncParallel``, or a ``QueryGatherer``.
         connection: A ``Connection`` or ``AsyncConnection``, or a session, scoped or
             not, which is flushed before each gather.
-        bind: The database of the application that is meant. Default: the default one.
+        bind: The database of the application that is meant. Default: with the session
+            of Flask-SQLAlchemy or -Lite, each database on the connection that it has
+            of that; else the default one.
 
     Raises:
         TypeError: ``target`` or ``connection`` is something else.
@@ -65,10 +65,21 @@ def on_connection(
         UnsupportedDatabaseError: It is one of a database that cannot be used.
     """
     held = HeldConnection(connection)
-    with _replaced(
-        target, bind or DEFAULT, held.backend, lambda outer: OneConnection(outer, held)
-    ):
+
+    def choose(app: Any) -> dict[str, StandIn]:
+        engines = find_engines(app)
+        if held.spans(engines) and bind in {None, *engines}:
+            names = engines if bind is None else [bind]
+            return {name: _on(held.of(engines[name])) for name in names}
+        return {bind or DEFAULT: _on(held)}
+
+    with _replaced(target, _on(held), choose):
         yield
+
+
+def _on(held: HeldConnection) -> StandIn:
+    unused = make_engine(f"{held.backend}:///unused", 1, {})
+    return unused, lambda outer: OneConnection(outer, held)
 
 
 @contextlib.contextmanager
@@ -92,7 +103,14 @@ def answers(
         TypeError: ``target`` is something else.
         ConfigurationError: ``AsyncParallel`` is not initialised on the application.
     """
-    with _replaced(target, bind, "sqlite", lambda outer: Answers(outer, given)):
+    unused = make_engine("sqlite:///unused", 1, {})
+    answering: StandIn = (unused, lambda outer: Answers(outer, given))
+
+    def choose(app: Any) -> dict[str, StandIn]:
+        names = {DEFAULT, *find_binds(app)} if bind is None else {bind}
+        return dict.fromkeys(names, answering)
+
+    with _replaced(target, answering, choose):
         yield
 
 
@@ -172,11 +190,11 @@ def _gathers_of(sizes: Sequence[int]) -> str:
 
 @contextlib.contextmanager
 def _replaced(
-    target: Any, bind: str | None, backend: str, replace: Replace
+    target: Any, alone: StandIn, choose: Callable[[Any], Mapping[str, StandIn]]
 ) -> Generator[None]:
     extension, app = target, None
     if isa(target, QueryGatherer):
-        before = target.replace_sessions(replace)
+        before = target.replace_sessions(alone[1])
         try:
             yield
         finally:
@@ -195,6 +213,5 @@ def _replaced(
             "The target must be a Flask application, its AsyncParallel or a"
             f" QueryGatherer, and {name_of(target)} is none."
         )
-    engine = make_engine(f"{backend}:///unused", 1, {})  # which is never opened
-    with extension.stand_in(engine, replace, bind=bind, app=app):
+    with extension.stand_in(choose, app):
         yield

@@ -21,6 +21,7 @@ from async_parallel import (
 )
 from async_parallel._engine import async_url
 from async_parallel.errors import BindConflictError, ReadOnlyError
+from async_parallel.testing import on_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,3 +214,20 @@ def test_its_own_functions_take_the_session_of_a_query(
             run_in_parallel(
                 lambda session: db.get_or_abort(User, 0, session=session, code=410)
             )
+
+
+def test_its_session_is_used_for_all_its_databases(
+    database: str, logs: str, make_lite: Callable[..., Lite]
+) -> None:
+    """In a test, as ``on_connection`` was given it."""
+    lite = make_lite(
+        {"default": database, "logs": logs}, session_options={"binds": {Log: "logs"}}
+    )
+    lines = scalar_one(select(func.count(Log.id)))
+    with lite.app.app_context():
+        session = lite.db.session
+        session.add_all([User(id=99, name="new"), Log(id=99)])
+        with on_connection(lite.app, session):
+            assert run_in_parallel(COUNT, lines) == (4, 5)
+        session.rollback()
+        assert run_in_parallel(COUNT, lines) == (3, 4)

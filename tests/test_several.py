@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 from shop import User
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
@@ -423,6 +424,35 @@ def test_a_scoped_session_of_a_test_is_used(app: Flask, postgres: str) -> None:
     session.remove()
     engine.dispose()
     assert run_in_parallel(USERS, PAGES) == (3, 3)
+
+
+def test_the_session_of_flask_sqlalchemy_is_used_for_all_its_databases(
+    postgres: str, archive: str
+) -> None:
+    """What it has in each of them, and has not committed, is seen, and goes with it."""
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = postgres
+    app.config["SQLALCHEMY_BINDS"] = {"archive": archive}
+    db = SQLAlchemy(app)
+    extension = AsyncParallel(app)
+    write = text("DELETE FROM pages WHERE id < 3")
+    with app.app_context():
+        db.session.add_all([User(id=99, name="new"), Page(id=99, text="new")])
+        with on_connection(app, db.session):
+            assert run_in_parallel(USERS, PAGES) == (4, 4)
+            with pytest.raises(ReadOnlyError):
+                run_in_parallel(write, bind="archive")
+            run_in_parallel(write, bind="archive", read_only=False)
+            assert run_in_parallel(PAGES, USERS) == (2, 4)
+        db.session.rollback()
+        assert run_in_parallel(USERS, PAGES) == (3, 3)
+        db.session.add_all([User(id=99, name="new"), Page(id=99, text="new")])
+        with on_connection(extension, db.session, bind="archive"):
+            assert run_in_parallel(USERS, PAGES) == (3, 4)
+        db.session.remove()
+        for engine in db.engines.values():
+            engine.dispose()
+    extension.close()
 
 
 def test_closing_ends_what_runs_in_both(
