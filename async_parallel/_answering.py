@@ -105,7 +105,7 @@ def _is_all_of(known: Any, call: LegacyCall) -> bool:
     """Whether a legacy query is what select() says, and all of it is asked for."""
     if call.method != "all" or not isa(known, Select):
         return False
-    statement: Any = call.query.statement
+    statement: Any = call.statement
     return _is_same(known.set_label_style(statement.get_label_style()), statement)
 
 

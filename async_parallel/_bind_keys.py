@@ -57,7 +57,7 @@ class BindKeys:
                 known = self._statements[query.source] = self._find(query, query.source)
             return known
         if query.kind is Kind.LEGACY:
-            return self._find(query, query.source.query.statement)
+            return self._find(query, query.source.statement)
         return self._default
 
     def _find(self, query: Query[Any], statement: ClauseElement) -> str:

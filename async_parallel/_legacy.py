@@ -1,11 +1,13 @@
-"""A legacy ``orm.Query``, and what is to be called of it, for any session."""
+"""What the code that people have calls on its own session, for any other session."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.sql import ClauseElement
 
@@ -45,11 +47,19 @@ class LegacyCall:
         self.__qualname__ = f"query({', '.join(entities)}).{self.method}"
 
     @property
+    def statement(self) -> ClauseElement:
+        """What it asks, as ``select()`` says it."""
+        return self.query.statement
+
+    @property
     def writes(self) -> bool:
         """Whether it changes something, or locks the rows that it reads."""
-        query: Any = self.query
-        # There is no public name for what with_for_update() says.
-        return self.method in _WRITING or query._for_update_arg is not None  # noqa: SLF001
+        return self.method in _WRITING or self.locks
+
+    @property
+    def locks(self) -> bool:
+        """Whether it locks the rows that it reads."""
+        return _locks(self.query)
 
     def __call__(self, session: orm.Session) -> Any:
         """What the method returns, called on ``session``.
@@ -79,3 +89,68 @@ class LegacyCall:
         owner: Any = getattr(self.query, "instance", None)  # of a dynamic relationship
         # Not its property, which flushes.
         return self.query.session if owner is None else orm.object_session(owner)
+
+
+class ExtensionCall:
+    """A function of a session that calls a method of Flask-SQLAlchemy's object on it.
+
+    Those methods ask ``db.session``, and here the session of the query.
+
+    Args:
+        method: One of ``METHODS``, or a partial of one.
+
+    Attributes:
+        method: Its name.
+    """
+
+    METHODS: ClassVar = {"first_or_404", "get_or_404", "one_or_404", "paginate"}
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        partial = functools.partial(method)
+        bound: Any = partial.func
+        self._extension: Any = bound.__self__
+        self._function: Callable[..., Any] = bound.__func__
+        self.method: str = bound.__name__
+        self._args = partial.args
+        self._keywords = partial.keywords
+        self.__qualname__ = f"{type(self._extension).__name__}.{self.method}"
+
+    @classmethod
+    def takes(cls, method: object) -> bool:
+        """Whether ``method`` is one of ``METHODS``, of Flask-SQLAlchemy's object."""
+        owner = getattr(method, "__self__", None)
+        return (
+            getattr(method, "__name__", None) in cls.METHODS
+            and isinstance(getattr(owner, "session", None), orm.scoped_session)
+            and hasattr(owner, "engines")
+        )
+
+    @property
+    def statement(self) -> ClauseElement:
+        """What it asks, to find its database by."""
+        named = [self._keywords.get(name) for name in ("entity", "statement", "select")]
+        asked = next(one for one in (*self._args, *named, sa.null()) if one is not None)
+        return asked if isinstance(asked, ClauseElement) else sa.select(asked)
+
+    @property
+    def locks(self) -> bool:
+        """Whether it locks the rows that it reads."""
+        return bool(self._keywords.get("with_for_update")) or _locks(self.statement)
+
+    writes = locks
+
+    def __call__(self, session: orm.Session) -> Any:
+        """What the method returns, called on ``session``."""
+        make: Any = lambda: session  # noqa: E731
+        own = SimpleNamespace(session=orm.scoped_session(make))
+        value = self._function(own, *self._args, **self._keywords)
+        # A Pagination asks for the next page on the session that the application has.
+        asked: dict[str, Any] = getattr(value, "_query_args", {})
+        if asked.get("session") is session:
+            asked["session"] = self._extension.session()
+        return value
+
+
+def _locks(query: Any) -> bool:
+    # There is no public name for what with_for_update() says.
+    return getattr(query, "_for_update_arg", None) is not None

@@ -153,7 +153,9 @@ class Query(Generic[T]):
     @property
     def locks(self) -> bool:
         """Whether it locks the rows that it reads."""
-        source = self.source.query if self.kind is Kind.LEGACY else self.source
+        source = self.source
+        if self.kind is Kind.LEGACY:
+            return bool(source.locks)
         return getattr(source, "_for_update_arg", None) is not None
 
     @property

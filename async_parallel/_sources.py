@@ -18,7 +18,7 @@ from sqlalchemy.orm.query import Query as LegacyQuery
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.expression import FromClause
 
-from ._legacy import LegacyCall
+from ._legacy import ExtensionCall, LegacyCall
 from .errors import QueryTypeError
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def _function(
     bound_to = getattr(unwrap(source), "__self__", None)
     if isinstance(bound_to, LegacyQuery):
         return LegacyCall(source), Kind.LEGACY
+    if ExtensionCall.takes(unwrap(source)):
+        return ExtensionCall(source), Kind.LEGACY
     if isinstance(bound_to, _SESSIONS):
         raise QueryTypeError(
             source,

@@ -315,6 +315,40 @@ def test_a_page_finds_the_next_one_in_the_applications_session(forum: Forum) -> 
     assert [*forum.db.session] == [*following]
 
 
+def test_the_methods_of_flask_sqlalchemy_itself_are_queries(forum: Forum) -> None:
+    """On sessions of their own, in the database that has their tables."""
+    db, by_id = forum.db, select(forum.author).order_by(forum.author.id)
+    page, author, first, one, visits = run_in_parallel(
+        partial(db.paginate, by_id, page=1, per_page=2),
+        partial(db.get_or_404, forum.author, 2),
+        partial(db.first_or_404, by_id),
+        partial(db.one_or_404, by_id.where(forum.author.id == 3)),
+        partial(db.paginate, select=select(forum.visit), per_page=3),
+    )
+    assert (ids(page), page.total) == ([1, 2], 3)
+    assert (author.id, first.id, one.id) == (2, 1, 3)
+    assert (len(visits.items), visits.total) == (3, 5)
+    assert not [*db.session]
+    following = page.next()
+    assert ids(following) == [3]
+    assert [*db.session] == [*following]
+    for absent in (
+        partial(db.get_or_404, forum.visit, ident=0),
+        partial(db.one_or_404, statement=by_id),
+        partial(db.first_or_404, by_id.where(forum.author.id == 0)),
+    ):
+        with pytest.raises(NotFound):
+            run_in_parallel(absent)
+    for locking in (
+        partial(db.get_or_404, forum.author, 2, with_for_update=True),
+        partial(db.first_or_404, by_id.with_for_update()),
+    ):
+        with pytest.raises(ReadOnlyError, match=r"SQLAlchemy\.\w+_or_404"):
+            run_in_parallel(locking)
+    with pytest.raises(TypeError, match="entity"):
+        run_in_parallel(db.get_or_404)
+
+
 def test_a_page_reads_the_request_of_its_caller(forum: Forum) -> None:
     """Where it is not told the page, as ever."""
     query = forum.visit.query.order_by(forum.visit.id)
