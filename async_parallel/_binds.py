@@ -111,7 +111,7 @@ def make_gatherer(
         extension = app.extensions.get("sqlalchemy")
         sessionmaker = getattr(extension, "async_sessionmaker", None)
     config = app.config
-    return QueryGatherer(
+    gatherer = QueryGatherer(
         url,
         max_connections=config[f"{_PREFIX}MAX_CONNECTIONS"],
         max_concurrency=config[f"{_PREFIX}MAX_CONCURRENCY"],
@@ -126,6 +126,9 @@ def make_gatherer(
         home=home,
         callers_sessions=sessions,
     )
+    if binds.keys() - {DEFAULT}:
+        gatherer.name_in_notes(name)
+    return gatherer
 
 
 def route(
@@ -182,7 +185,7 @@ def find_binds(app: Any) -> dict[str, Any]:
     extension = app.extensions.get("sqlalchemy")
     if extension is not None:
         for name, engine in extension.engines.items():
-            binds[name or DEFAULT] = engine.url
+            binds[name or DEFAULT] = engine.engine.url  # a test may put a connection
         binds |= getattr(extension, "async_engines", {})
     return binds | _configured(app.config)
 

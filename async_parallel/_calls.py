@@ -66,6 +66,7 @@ class GatherCall:
     outer: Job | None
     client: Client | None
     reports: list[GatherReport] | None
+    bind: str | None = None
 
     @classmethod
     def parse(
@@ -135,6 +136,7 @@ class GatherCall:
             on_finished=self.on_finished,
             outer=self.outer,
         )
+        batch.bind = self.bind
         copy = self.context.copy
         jobs = [
             Job(batch, position, query, copy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sqlalchemy.orm import RelationshipProperty
@@ -13,7 +14,7 @@ from ._sources import isa
 from .errors import DetachedAttributeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy.orm import InstanceState, Session
     from sqlalchemy.orm.base import PassiveFlag
@@ -49,12 +50,16 @@ def guard(session: Session, query: Query[Any]) -> None:
         # Where the ORM looks for what loads an attribute of one instance, before it
         # asks the class: attributes.AttributeImpl._fire_loader_callables().
         state.callables = class_guards
+        if state.expired_attributes:
+            state.expired_attributes = _Expired(state, query)
 
 
 def release(state: InstanceState[Any]) -> None:
     """Forget the query that loaded an entity, which a session is to own again."""
     if isinstance(state.callables, _Guards):
         state.callables = dict(state.callables.items())
+    if isinstance(state.expired_attributes, _Expired):
+        state.expired_attributes = set(state.expired_attributes)
 
 
 class _Guards(dict[str, Any]):
@@ -100,6 +105,49 @@ class _Guards(dict[str, Any]):
                 self._query.label,
                 f"add .options({_way_to(state)}{option}({entity}.{key})) to the query",
             ) from error
+
+
+class _Expired(set[str]):
+    """The names of attributes that the row of an instance did not have.
+
+    Such are the columns of a subclass, where its base was asked for. The ORM looks for
+    a name here before it asks a loader, and then for all that it may load with that:
+    state.InstanceState._load_expired().
+    """
+
+    def __init__(self, state: InstanceState[Any], query: _Labelled) -> None:
+        super().__init__(state.expired_attributes)
+        self._state = weakref.ref(state)
+        self._query = query
+        self._key = ""
+
+    def __contains__(self, key: object) -> bool:
+        self._key = str(key)
+        return super().__contains__(key)
+
+    def intersection(self, *others: Iterable[Any]) -> set[str]:
+        state = self._state()
+        if state is not None and state.session is None:
+            entity = state.class_.__name__
+            option = f"{_way_to(state)}selectin_polymorphic({_asked(state)}[{entity}])"
+            raise DetachedAttributeError(
+                entity,
+                self._key,
+                self._query.label,
+                f"add .options({option}) to the query"
+                if state.mapper.inherits
+                else "refresh it in the function that returns it",
+            )
+        return super().intersection(*others)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return set, ([*self],)
+
+
+def _asked(state: InstanceState[Any]) -> str:
+    """The class that was asked for, which an option names where no way leads to it."""
+    steps: Any = state.load_path.path
+    return f"{steps[0].class_.__name__}, " if len(steps) == 1 else ""
 
 
 def _unpickle(label: str, loaders: dict[str, Any]) -> _Guards:

@@ -110,6 +110,11 @@ class QueryGatherer:
         self._defaults = {"max_concurrency": max_concurrency, "timeout": timeout}
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
+        self._bind: str | None = None
+
+    def name_in_notes(self, bind: str) -> None:
+        """Have the notes of errors say which database it was, of an application's."""
+        self._bind = bind
 
     def __repr__(self) -> str:
         return f"QueryGatherer({self.engine.url.render_as_string()!r})"
@@ -320,6 +325,7 @@ class QueryGatherer:
         if self._closed:
             raise GathererClosedError(repr(self))
         call = GatherCall.parse(queries, defaults=self._defaults, **options)
+        call.bind = self._bind
         if call.outer is None:  # else it runs on the connection of that query
             self._holding.look()
         return call

@@ -116,9 +116,8 @@ class SeveralCall(GatherCall):
 
     def begin(self) -> tuple[Batch, list[Job]]:
         if len(set(self.runners)) == 1:
-            batch, jobs = GatherCall.begin(self)
-            batch.bind = self.binds[0]
-            return batch, jobs
+            self.bind = self.binds[0]
+            return GatherCall.begin(self)
         whole = Whole(self)
         parts = {
             runner: Part(whole, self, bind)

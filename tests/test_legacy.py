@@ -333,7 +333,7 @@ def test_the_methods_of_flask_sqlalchemy_itself_are_queries(forum: Forum) -> Non
     assert ids(following) == [3]
     assert [*db.session] == [*following]
     for absent in (
-        partial(db.get_or_404, forum.visit, ident=0),
+        partial(db.get_or_404, forum.visit, ident=99),
         partial(db.one_or_404, statement=by_id),
         partial(db.first_or_404, by_id.where(forum.author.id == 0)),
     ):

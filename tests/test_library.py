@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from library import Library, make_library, picture
 from library.base import db
 from library.legacy import FUNCTIONS, LEGACY
+from library.people import Author, Person
 from library.statements import STATEMENTS
-from sqlalchemy import TextClause, create_engine, text
+from sqlalchemy import TextClause, create_engine, select, text
 from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import selectin_polymorphic
 
 from async_parallel import gather_queries, run_in_parallel
+from async_parallel.errors import DetachedAttributeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,3 +160,24 @@ def test_all_queries_in_one_gather_of_a_synchronous_view(
     expected = {name: alone(name) for name in EVERY}
     found = run_in_parallel({name: make() for name, (make, _) in EVERY.items()})
     assert {name: picture(value) for name, value in found.items()} == expected
+
+
+def test_the_columns_of_a_subclass_name_what_loads_them(
+    library: Library, request_context: None
+) -> None:
+    """Where the base was asked for; what the error advises is right."""
+    authors: Any = select(Person).where(Person.kind == "author").limit(1)
+    ((person,),) = run_in_parallel(authors)
+    advice = r"add \.options\(selectin_polymorphic\(Person, \[Author\]\)\) to"
+    with pytest.raises(DetachedAttributeError, match=advice) as caught:
+        _ = person.born
+    assert (caught.value.entity, caught.value.attribute) == ("Author", "born")
+    kept = pickle.dumps(person)
+    advised = authors.options(selectin_polymorphic(Person, [Author]))
+    ((other,),) = run_in_parallel(advised)
+    for again in (person, pickle.loads(kept)):
+        db.session.add(again)
+        assert again.born == other.born
+        db.session.expunge(again)
+    ((attached,),) = run_in_parallel(authors, into=db.session)
+    assert attached.born == other.born

@@ -201,10 +201,11 @@ def test_who_asks_the_wrong_database_learns_which_one_it_was(app: Flask) -> None
     def pages(session: Session) -> Any:
         return session.scalar(PAGES.source)
 
-    with pytest.raises(sa.exc.DBAPIError) as caught:
-        run_in_parallel(pages)
-    notes: list[str] = caught.value.__notes__
-    assert any(note.endswith(", on the bind 'default'") for note in notes)
+    for bind in (None, "default"):
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            run_in_parallel(pages, bind=bind)
+        notes: list[str] = caught.value.__notes__
+        assert any(note.endswith(", on the bind 'default'") for note in notes)
     assert run_in_parallel(pages, bind="archive") == run_in_parallel(PAGES)
 
 
