@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ClauseElement, Select
+from sqlalchemy import ClauseElement, Select, orm
 
 from ._legacy import LegacyCall
 from ._query import Query
 from ._sessions import Sessions
-from ._sources import describe, isa, unwrap
+from ._sources import classify, describe, isa, unwrap
 from .errors import UnansweredQueryError
 
 if TYPE_CHECKING:
@@ -28,12 +28,17 @@ class Answers(Sessions):
         answers: By statement, function, ``Query`` or label: what the query returns, or
             the exception that it raises. A statement is also for ``all()`` of a legacy
             query that says the same.
+
+    Raises:
+        QueryTypeError: A key could be none of these, so that it would answer nothing.
     """
 
     outermost = False
 
     def __init__(self, outer: Sessions, answers: Mapping[Any, Any]) -> None:
         self.__dict__.update(outer.__dict__)
+        for key in answers:
+            _as_known(key)
         self._answers = answers
 
     def share_snapshot(self, options: object) -> None:
@@ -87,13 +92,27 @@ class _Nowhere:
         return {}
 
 
+def _as_known(key: Any) -> Any:
+    """What a key of the answers stands for."""
+    if isa(key, Query):
+        return key.source
+    # A function may want arguments that the query of a view has bound already.
+    is_function = callable(key) and not isa(key, (type, orm.Query))
+    if isa(key, (str, ClauseElement)) or (is_function and not _is_of_query(key)):
+        return key
+    return classify(key)[0]
+
+
+def _is_of_query(function: Any) -> bool:
+    return isa(getattr(unwrap(function), "__self__", None), orm.Query)
+
+
 def _is_for(key: Any, query: Query[Any]) -> bool:
     if isa(key, str):
         return bool(key == query.label)
-    known = key.source if isa(key, Query) else key
-    source = query.source
+    known, source = _as_known(key), query.source
     if isa(source, LegacyCall):
-        return _is_all_of(known, source)
+        return _is_for_legacy(known, source)
     if isinstance(known, ClauseElement) and isinstance(source, ClauseElement):
         return known is source or _is_same(known, source)
     if isinstance(known, ClauseElement) or isinstance(source, ClauseElement):
@@ -101,11 +120,14 @@ def _is_for(key: Any, query: Query[Any]) -> bool:
     return known in (source, unwrap(source))
 
 
-def _is_all_of(known: Any, call: LegacyCall) -> bool:
-    """Whether a legacy query is what select() says, and all of it is asked for."""
+def _is_for_legacy(known: Any, call: LegacyCall) -> bool:
+    """Whether a legacy query is what is known, or what its ``select()`` says."""
+    statement: Any = call.statement
+    if isa(known, LegacyCall):
+        same = known.method == call.method and known.arguments == call.arguments
+        return same and _is_same(known.statement, statement)
     if call.method != "all" or not isa(known, Select):
         return False
-    statement: Any = call.statement
     return _is_same(known.set_label_style(statement.get_label_style()), statement)
 
 
@@ -119,4 +141,4 @@ def _is_same(known: ClauseElement, source: ClauseElement) -> bool:
 def _shown(key: Any) -> str:
     if isa(key, str):
         return str(key)
-    return key.label if isa(key, Query) else describe(key)
+    return key.label if isa(key, Query) else describe(_as_known(key))

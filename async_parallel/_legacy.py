@@ -33,6 +33,7 @@ class LegacyCall:
     Attributes:
         query: The query.
         method: The name of its method.
+        arguments: What the method is called with, by position and by name.
     """
 
     def __init__(self, method: Callable[..., Any]) -> None:
@@ -41,8 +42,7 @@ class LegacyCall:
         bound: Any = partial.func
         self.query: LegacyQuery[Any] = bound.__self__
         self.method: str = bound.__name__
-        self._args = partial.args
-        self._keywords = partial.keywords
+        self.arguments = partial.args, partial.keywords
         entities = [str(column["name"]) for column in self.query.column_descriptions]
         self.__qualname__ = f"query({', '.join(entities)}).{self.method}"
 
@@ -69,7 +69,8 @@ class LegacyCall:
         """
         query = self.query.with_session(session)
         try:
-            value = getattr(query, self.method)(*self._args, **self._keywords)
+            args, keywords = self.arguments
+            value = getattr(query, self.method)(*args, **keywords)
             if isinstance(value, Iterator):
                 return [*value]
         finally:

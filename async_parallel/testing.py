@@ -95,11 +95,12 @@ def answers(
         target: The Flask application, its ``AsyncParallel``, or a ``QueryGatherer``.
         given: What each query returns, in its shape, or the exception that it raises.
             The keys are statements, which are compared by what they say, also with a
-            legacy query of which ``all()`` is asked for; functions, ``Query`` objects,
-            or the labels of queries.
+            legacy query of which ``all()`` is asked for; legacy queries and their
+            methods, functions, ``Query`` objects, or the labels of queries.
         bind: The database of the application that is meant. Default: all of them.
 
     Raises:
+        QueryTypeError: A key is none of these.
         TypeError: ``target`` is something else.
         ConfigurationError: ``AsyncParallel`` is not initialised on the application.
     """

@@ -49,6 +49,7 @@ from async_parallel.errors import (
     ConfigurationError,
     GatherTimeoutError,
     HomeLoopError,
+    QueryTypeError,
     ReadOnlyError,
     UnansweredQueryError,
 )
@@ -664,6 +665,30 @@ async def test_a_legacy_query_is_answered_by_what_it_says() -> None:
         for other in (query.filter(User.id > 1).all, query.limit(1).all, query.first):
             with pytest.raises(UnansweredQueryError, match=r"query\(User\)"):
                 await gatherer.gather(other)
+
+
+async def test_a_legacy_query_is_a_key_as_it_is_a_query() -> None:
+    """With the method that is called, and what it is called with."""
+    query = Session().query(User).order_by(User.id)
+    given = {
+        query: ["all"],
+        query.count: 1,
+        partial(query.get, 1): "one",
+        partial(query.get, 2): "two",
+    }
+    again = Session().query(User).order_by(User.id)
+    asked: Any = [again.all, again.count, partial(again.get, 2), partial(again.get, 1)]
+    async with FakeGatherer(given) as gatherer:
+        assert await gatherer.gather(asked) == [["all"], 1, "two", "one"]
+        with pytest.raises(UnansweredQueryError, match=r"'query\(User\).count'"):
+            await gatherer.gather(again.first)
+
+
+@pytest.mark.parametrize("key", [User, 7, None, Session()])
+def test_what_answers_nothing_is_refused(key: Any) -> None:
+    """At once, as a query it would be refused with what to write instead."""
+    with pytest.raises(QueryTypeError):
+        FakeGatherer({key: []})
 
 
 def test_an_application_is_answered(make_app: MakeApp) -> None:
