@@ -479,7 +479,7 @@ def test_what_a_view_commits_can_be_rolled_back(postgres: str, archive: str) -> 
     client = app.test_client()
     with app.app_context(), contextlib.ExitStack() as stack:
         db.session.add(Page(id=98, text="of the test"))
-        held: dict[Any, Any] = db.engines
+        held: Any = db.engines
         engines = {**held}
         stack.callback(held.update, engines)
         for bind, engine in engines.items():
