@@ -38,7 +38,7 @@ _PATIENCE = 5.0
 # query was answered, or after so many seconds. To join and to leave cost a round trip
 # each, as much as a query that is answered at once.
 _FIRST_LANES = 2
-_WIDENING = 0.002
+_WIDENING = 0.001
 
 LOST = "the connection that held it was lost"
 
@@ -70,7 +70,7 @@ class SharedSnapshot:
         self._is_taken = self._is_sealed = False
         self._is_wide = not database.stays_open
         self._widening: asyncio.TimerHandle | None = None
-        self._has_answered = False
+        self._has_answered = self._is_handed_over = False
         self._lanes = 0
         self._cost_s = 0.0
         self._joining: dict[Job, SnapshotMember] = {}
@@ -98,10 +98,11 @@ class SharedSnapshot:
         Where that could not take it, another may lead.
         """
         self.arrived(job)
-        self._has_answered = True
         if self.leader is job.lane and not self._is_taken:
             self.leader = None
-        return job.lane is not None and job.lane.sees(self)
+        is_inside = job.lane is not None and job.lane.sees(self)
+        self._has_answered |= is_inside
+        return is_inside
 
     def arrived(self, job: Job) -> None:
         """Note that the lane of ``job`` joined, or will not."""
@@ -151,8 +152,10 @@ class SharedSnapshot:
         except SnapshotUnsupportedError as error:
             if not error.may_pass:
                 raise
-            # Perhaps because the query of who leads has failed, which then says more.
-            self._refusal = error
+            # Perhaps because the query of who leads has failed, which then says more;
+            # and who leads in its place sees the snapshot.
+            if not self._is_handed_over:
+                self._refusal = error
             self._admit_nobody()
             return False
         return self.database.stays_open or not self._is_sealed
@@ -267,6 +270,8 @@ class SharedSnapshot:
             if not self.database.ends_with_leader:
                 self.leader = next(iter(self._inside), lane)
             self.is_lost = self.leader is lane
+            if not self.is_lost:
+                self._is_handed_over, self._refusal = True, None
 
     def _fail(self) -> None:
         """Have the gather fail, of which some may have seen something else."""

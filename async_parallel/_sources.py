@@ -87,6 +87,8 @@ def _function(
             f"{name_of(source)}, a generator function,",
             "the session is closed when a query ends, so return a list",
         )
+    if isa(source, functools.partial):
+        _check_partial(source)
     try:
         inspect.signature(source).bind(None)
     except TypeError as mismatch:
@@ -102,6 +104,20 @@ def _function(
     if _is_async(source):
         return source, Kind.ASYNC_FUNCTION
     return source, Kind.FUNCTION
+
+
+def _check_partial(partial: Any) -> None:
+    try:
+        first = next(iter(inspect.signature(partial.func).parameters), None)
+    except ValueError:  # no signature
+        return
+    if partial.args and first == "session":
+        raise QueryTypeError(
+            partial,
+            name_of(partial),
+            f"functools.partial gives {_shorten(repr(partial.args[0]))} for its first"
+            " argument, which is the query's session; give the others by name",
+        )
 
 
 def unwrap(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -663,6 +663,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         "_two_arguments",
         ONE_ARGUMENT.format("missing a required argument: 'number'"),
     ),
+    "partial of the place of the session": (
+        lambda: functools.partial(_two_arguments, 7),
+        "_two_arguments",
+        "functools.partial gives 7 for its first argument, which is the query's"
+        " session; give the others by name",
+    ),
     "function of a keyword": (
         lambda: _keyword_argument,
         "_keyword_argument",

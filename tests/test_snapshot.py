@@ -12,8 +12,10 @@ from shop import Order, User
 from sqlalchemy import create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
 from async_parallel import Query, QueryGatherer, Snapshot, _shared_snapshot, scalar
+from async_parallel._postgres_snapshot import PostgreSQLSnapshot
 from async_parallel.errors import (
     OverloadError,
     QueryTimeoutError,
@@ -401,6 +403,26 @@ async def test_all_join_where_the_first_query_takes_longer_than_to_join(
     monkeypatch.setattr(_shared_snapshot, "_WIDENING", 60)
     async with asyncio.timeout(20):
         await gatherer.gather(meeting(5), snapshot=True)
+
+
+async def test_a_query_that_never_ran_is_no_answer(
+    postgres_gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time was up while it waited; what runs takes long all the same."""
+    monkeypatch.setattr(_shared_snapshot, "_WIDENING", 60)
+    join = PostgreSQLSnapshot.join
+
+    def join_slowly(snapshot: PostgreSQLSnapshot, connection: Any) -> None:
+        await_only(asyncio.sleep(0.05))
+        join(snapshot, connection)
+
+    monkeypatch.setattr(PostgreSQLSnapshot, "join", join_slowly)
+    queries = [*meeting(3), Query(SEES, timeout=0.01)]
+    async with asyncio.timeout(20):
+        *_, expired = await postgres_gatherer.gather(
+            queries, snapshot=True, return_exceptions=True
+        )
+    assert isinstance(expired, QueryTimeoutError)
 
 
 async def test_all_join_where_a_later_query_takes_long(gatherer: QueryGatherer) -> None:

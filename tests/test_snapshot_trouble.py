@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,44 @@ async def test_a_server_is_asked_once_what_it_is_unless_another_may_answer(
         assert await postgres_gatherer.gather([COUNT] * 2, snapshot=True) == [3, 3]
     in_full = asked.count(_postgres_snapshot._EXPORT)
     assert in_full <= 5 if direct else in_full == 30
+
+
+async def test_who_comes_late_ends_no_gather_whose_snapshot_others_see(
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The name is gone with the connection that took it; who has joined goes on."""
+    sees = scalar(text("SELECT pg_current_snapshot()::text"))
+    gatherer = make_gatherer(postgres, max_connections=3)
+    await gatherer.gather([text("SELECT pg_sleep(0.02)")] * 3)
+    join, joins = PostgreSQLSnapshot.join, itertools.count(1)
+    late, gone = asyncio.Event(), asyncio.Event()
+
+    def join_late(snapshot: PostgreSQLSnapshot, connection: Any) -> None:
+        if next(joins) == 2:
+            late.set()
+            await_only(gone.wait())
+        join(snapshot, connection)
+
+    async def lead(session: AsyncSession) -> None:
+        await late.wait()
+        asyncio.get_running_loop().call_later(0.1, gone.set)
+        await session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    async def follow(session: AsyncSession) -> Any:
+        found = await session.scalar(sees.source)
+        await gone.wait()
+        await asyncio.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(PostgreSQLSnapshot, "join", join_late)
+    async with asyncio.timeout(20):
+        leading, *others = await gatherer.gather(
+            [lead, follow, sees, sees], snapshot=True, return_exceptions=True
+        )
+    assert isinstance(leading, DBAPIError)
+    assert len(set(others)) == 1
 
 
 async def test_who_ends_after_a_standby_lost_the_snapshot_fails(
