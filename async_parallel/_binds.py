@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -41,18 +42,24 @@ def set_defaults(config: Any) -> None:
     """Give each optional setting its default, and check those that are set.
 
     Raises:
-        ConfigurationError: A limit that is not positive, or of the wrong type.
+        ConfigurationError: A limit that is not positive, or of the wrong type; or a
+            setting that there is not.
         UnsupportedDatabaseError: A URL that cannot be used.
     """
-    config.setdefault(f"{_PREFIX}ENGINE_OPTIONS", {})
-    config.setdefault(f"{_PREFIX}MAX_CONNECTIONS", MAX_CONNECTIONS)
-    config.setdefault(f"{_PREFIX}MAX_CONCURRENCY", None)
-    config.setdefault(f"{_PREFIX}TIMEOUT", None)
-    config.setdefault(f"{_PREFIX}LANE_TIMEOUT", LANE_TIMEOUT)
-    config.setdefault(f"{_PREFIX}MAX_WAITING", MAX_WAITING)
-    config.setdefault(f"{_PREFIX}MAX_AGE", None)
-    config.setdefault(f"{_PREFIX}HOLD_AND_WAIT", None)
-    config.setdefault(f"{_PREFIX}SHARED_LOOP", True)
+    defaults: dict[str, Any] = {
+        "ENGINE_OPTIONS": {},
+        "MAX_CONNECTIONS": MAX_CONNECTIONS,
+        "MAX_CONCURRENCY": None,
+        "TIMEOUT": None,
+        "LANE_TIMEOUT": LANE_TIMEOUT,
+        "MAX_WAITING": MAX_WAITING,
+        "MAX_AGE": None,
+        "HOLD_AND_WAIT": None,
+        "SHARED_LOOP": True,
+    }
+    _refuse_unknown(config, [*defaults, "DATABASE_URI", "BINDS"])
+    for name, value in defaults.items():
+        config.setdefault(_PREFIX + name, value)
     needed = ("MAX_CONNECTIONS", "LANE_TIMEOUT", "MAX_WAITING")
     limits = (*needed, "MAX_CONCURRENCY", "TIMEOUT", "MAX_AGE")
     try:
@@ -74,6 +81,19 @@ def set_defaults(config: Any) -> None:
         url, _ = _split(given)
         if not isinstance(url, AsyncEngine):
             _check_url(name, url)
+
+
+def _refuse_unknown(config: Any, names: list[str]) -> None:
+    for key in config:
+        name = key.removeprefix(_PREFIX)
+        if name in {key, *names}:
+            continue
+        near = difflib.get_close_matches(name, names, n=1)
+        known = [_PREFIX + one for one in near or names]
+        meant = (
+            f"Did you mean {known[0]}?" if near else f"There are {', '.join(known)}."
+        )
+        raise ConfigurationError(f"{key} is no setting. {meant}")
 
 
 def make_gatherer(

@@ -956,3 +956,21 @@ def test_a_view_with_the_wrong_arguments_is_an_error_and_no_hang(
     app.testing = True
     with pytest.raises(TypeError, match="unexpected keyword argument 'number'"):
         app.test_client().get("/1")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (
+            "ASYNC_PARALLEL_MAX_CONNECTION",
+            "Did you mean ASYNC_PARALLEL_MAX_CONNECTIONS",
+        ),
+        ("ASYNC_PARALLEL_ZZZ", "There are ASYNC_PARALLEL_ENGINE_OPTIONS, "),
+    ],
+)
+def test_a_setting_that_there_is_not_is_refused(key: str, message: str) -> None:
+    """It would be without effect, and nobody would know."""
+    app = Flask(__name__)
+    app.config[key] = 5
+    with pytest.raises(ConfigurationError, match=message):
+        AsyncParallel(app)

@@ -664,10 +664,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         ONE_ARGUMENT.format("missing a required argument: 'number'"),
     ),
     "partial of the place of the session": (
-        lambda: functools.partial(_two_arguments, 7),
+        lambda: functools.partial(_two_arguments, 7),  # type: ignore[arg-type]
         "_two_arguments",
-        "functools.partial gives 7 for its first argument, which is the query's"
-        " session; give the others by name",
+        (
+            "functools.partial gives 7 for its first argument, which is the query's"
+            " session; give the others by name"
+        ),
     ),
     "function of a keyword": (
         lambda: _keyword_argument,
