@@ -38,7 +38,7 @@ _PATIENCE = 5.0
 # query was answered, or after so many seconds. To join and to leave cost a round trip
 # each, as much as a query that is answered at once.
 _FIRST_LANES = 2
-_WIDENING = 0.001
+_WIDENING = 0.002
 
 LOST = "the connection that held it was lost"
 
