@@ -84,7 +84,7 @@ def set_defaults(config: Any) -> None:
 
 
 def _refuse_unknown(config: Any, names: list[str]) -> None:
-    for key in config:
+    for key in map(str, config):
         name = key.removeprefix(_PREFIX)
         if name in {key, *names}:
             continue
