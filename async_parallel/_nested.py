@@ -112,6 +112,7 @@ class SnapshotSessions(Sessions):
         self.__dict__.update(outer.__dict__)
         self.in_snapshot = True
         self._guarded = guarded
+        self._reader: orm.Session | None = None
 
     def open(
         self,
@@ -123,7 +124,13 @@ class SnapshotSessions(Sessions):
         return super().open(connection, make, **options)
 
     def reader(self, connection: Connection) -> orm.Session | None:
-        return None if self._guarded else super().reader(connection)
+        """One session for statement after statement; each leaves it closed, and new."""
+        if self._guarded:
+            return None
+        reader = self._reader
+        if reader is None or reader.bind is not connection or reader.in_transaction():
+            reader = self._reader = super().reader(connection)
+        return reader
 
     def unusable(self, connection: Connection, options: Any) -> bool:  # noqa: ARG002
         """Whether it is gone; what was changed about it is seen to when it is left."""

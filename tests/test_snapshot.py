@@ -17,6 +17,7 @@ from sqlalchemy.util import await_only
 from async_parallel import Query, QueryGatherer, Snapshot, _shared_snapshot, scalar
 from async_parallel._postgres_snapshot import PostgreSQLSnapshot
 from async_parallel.errors import (
+    DetachedAttributeError,
     OverloadError,
     QueryTimeoutError,
     SnapshotUnsupportedError,
@@ -430,6 +431,30 @@ async def test_all_join_where_a_later_query_takes_long(gatherer: QueryGatherer) 
     async with asyncio.timeout(20):
         queries = [answered_at_once, *meeting(5)]
         await gatherer.gather(queries, snapshot=True)
+
+
+async def test_statements_on_one_connection_have_entities_of_their_own(
+    gatherer: QueryGatherer,
+) -> None:
+    """Each names the query that it is of, also after one that failed."""
+    users = [Query(select(User).order_by(User.id), label=label) for label in "ab"]
+    found: Any = await gatherer.gather(
+        users[0],
+        Query(select(User).where(User.id == func.no_such_function())),
+        users[1],
+        snapshot=True,
+        max_concurrency=1,
+        return_exceptions=True,
+    )
+    first, failed, second = found
+    assert isinstance(failed, DBAPIError)
+    assert [user.id for user in first] == [user.id for user in second] == [1, 2, 3]
+    for user, other in zip(first, second, strict=True):
+        assert user is not other
+    for label, users_found in (("a", first), ("b", second)):
+        with pytest.raises(DetachedAttributeError) as caught:
+            _ = users_found[0].orders
+        assert caught.value.query == label
 
 
 async def test_the_report_and_the_log_say_what_it_cost(
