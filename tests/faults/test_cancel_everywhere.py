@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STATEMENT = select(User.id).order_by(User.id)
 IDS = [1, 2, 3]
+# Which of two queries gets on first is chance, and a sweep can miss a point by it.
+SWEEPS = 10
 
 
 def ids(session: Session) -> Any:
@@ -128,7 +130,10 @@ async def test_a_failure_at_any_point_leaves_nothing(
 ) -> None:
     """A sibling that fails at each point ends the query as cleanly as a cancel."""
     sweep = Sweep(observer, [query], IDS, warm=warm)
-    await sweep.run(Failure)
+    for _ in range(SWEEPS):
+        await sweep.run(Failure)
+        if "executing" in sweep.phases:
+            break
     check_reached(sweep, warm=warm)
 
 

@@ -200,6 +200,7 @@ class Sweep:
 
     async def run(self, make: Callable[[], Ending]) -> None:
         """End a gather at point 1, the next at 2, until one does not get so far."""
+        self.points = 0
         with complaints() as complained:
             async with contextlib.AsyncExitStack() as stack:
                 gatherer = await stack.enter_async_context(self._gatherer())
