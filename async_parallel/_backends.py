@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._snapshot import DatabaseSnapshot, Snapshot
 
 # Seconds that the server has to end a statement that was cancelled.
-_SETTLE_TIMEOUT = 1.0
+_SETTLE_TIMEOUT = 2.0
 
 
 class Backend:
@@ -70,6 +70,10 @@ class Backend:
     def interrupt(self, connection: Connection) -> None:
         """Stop what runs on the server, where cancelling the task alone does not."""
 
+    def interrupt_again(self, connection: Connection) -> bool:  # noqa: ARG002
+        """Do so where the server may have missed it; tell whether it was asked to."""
+        return False
+
     def settle(self, connection: Connection) -> bool:  # noqa: ARG002
         """Wait until a cancelled statement has ended; tell whether all is well."""
         return False
@@ -109,6 +113,18 @@ class PostgreSQL(Backend):
 
     def refused_write(self, error: DBAPIError) -> bool:
         return sqlstate(error) == self._READ_ONLY_SQL_TRANSACTION
+
+    def interrupt_again(self, connection: Connection) -> bool:
+        # The server forgets a request that comes before the statement does, as each is
+        # on a connection of its own. Only while asyncpg waits for the answer to one is
+        # it sure what another would end; there is no public way to ask for either.
+        driver = driver_of(connection)
+        protocol: Any = getattr(driver, "_protocol", None)
+        ask = getattr(driver, "_cancel_current_command", None)
+        if protocol is None or ask is None or not protocol._is_cancelling():  # noqa: SLF001
+            return False
+        ask(asyncio.get_running_loop().create_future())
+        return True
 
     def settle(self, connection: Connection) -> bool:
         # Cancelled, asyncpg asks the server to end the statement, and can be used again

@@ -163,6 +163,12 @@ class Connections:
         if is_async and not (connection.closed or connection.invalidated):
             self._backend.interrupt(connection)
 
+    def interrupt_again(self, connection: Connection) -> None:
+        """Stop what ``connection`` still runs, though its task was cancelled."""
+        gone = connection.closed or connection.invalidated
+        if not gone and self._backend.interrupt_again(connection):
+            self.spoil(connection)  # the next query is not to be met by it
+
     def settle(self, connection: Connection, *, reads: bool) -> None:
         """Wait until a statement that was cancelled has ended on the server.
 

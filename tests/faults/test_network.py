@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import asyncpg  # type: ignore[import-untyped]
 import pytest
 from faults import (
+    LATE,
     FaultyProxy,
     Way,
+    be_late,
     cut,
     lose_client,
     lose_server,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 STATEMENT = select(User.id).order_by(User.id)
 LEGACY = orm.Session().query(User.name).order_by(User.id)
+ENDLESS = text("SELECT pg_sleep(600) /* arrives late */")
 IDS = [1, 2, 3]
 TIMEOUT = 0.1
 # More messages than a query has, in either direction.
@@ -294,3 +297,39 @@ async def test_a_slow_network_changes_no_result(
     queries = [STATEMENT, functions.ids, functions.ids_async, LEGACY.count] * 3
     assert await gatherer.gather(queries) == [IDS, IDS, IDS, 3] * 3
     assert functions.calls == 6
+
+
+def endless(session: orm.Session) -> None:
+    """Run until stopped, in sync style."""
+    session.execute(ENDLESS)
+
+
+async def endless_async(session: AsyncSession) -> None:
+    """Run until stopped."""
+    await session.execute(ENDLESS)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [ENDLESS, endless, endless_async],
+    ids=["statement", "function", "async function"],
+)
+async def test_a_query_that_arrives_after_its_cancel_is_stopped(
+    query: Any,
+    gatherer: QueryGatherer,
+    proxy: FaultyProxy,
+    backends: Callable[[str], int],
+) -> None:
+    """PostgreSQL forgets a cancel that comes when nothing runs."""
+    for message in range(MOST_MESSAGES):
+        proxy.forget_plans()
+        await gatherer.gather(STATEMENT)
+        struck = proxy.struck
+        proxy.plan(be_late, Way.TO_SERVER, message)
+        with pytest.raises(GatherTimeoutError):
+            await gatherer.gather(query, timeout=LATE / 3)
+        active = "query LIKE '%arrives late%' AND state = 'active'"
+        assert await asyncio.to_thread(backends, active) == 0
+        if proxy.struck == struck:
+            break
+    assert message >= 3

@@ -20,6 +20,8 @@ _FLUSH, _QUERY, _SYNC, _TERMINATE = b"H", b"Q", b"S", b"X"
 # What a client may ask for before it starts, and the server answers with one byte.
 _REQUESTS = {struct.pack("!I", 80877103), struct.pack("!I", 80877104)}
 _PATIENCE = 5
+LATE = 0.3
+"""Seconds that a late message takes."""
 
 
 class Way(enum.Enum):
@@ -214,9 +216,7 @@ class Link:
     async def _is_lost(self, way: Way, message: bytes) -> bool:
         await self._proxy.passes(way)
         fault = self._proxy.due(way)
-        if fault is not None:
-            await fault(self, message)
-        return fault is not None
+        return fault is not None and not await fault(self, message)
 
     @staticmethod
     async def _read_body(reader: asyncio.StreamReader, length: bytes) -> bytes:
@@ -224,7 +224,8 @@ class Link:
 
 
 if TYPE_CHECKING:
-    Fault = Callable[[Link, bytes], Awaitable[None]]
+    # Whether the message is forwarded all the same.
+    Fault = Callable[[Link, bytes], Awaitable[bool | None]]
 
 
 async def reset(link: Link, _message: bytes) -> None:
@@ -248,3 +249,9 @@ async def lose_client(link: Link, _message: bytes) -> None:
     """The client's side is closed; the server is not told."""
     link.stay_half_open()
     link.close_client()
+
+
+async def be_late(_link: Link, _message: bytes) -> bool:
+    """The message takes so long that what was sent after it arrives before it."""
+    await asyncio.sleep(LATE)
+    return True
