@@ -118,7 +118,7 @@ class HeldConnection:
             connection.flush()
             given = {} if self._engine is None else {"bind": self._engine}
             connection = connection.connection(bind_arguments=given)
-        _begin(connection)
+        begin(connection)
         return connection
 
 
@@ -193,8 +193,12 @@ def _unavailable(method: str) -> NotImplementedError:
     )
 
 
-def _begin(connection: Connection) -> None:
-    """Have SQLAlchemy and the database be in a transaction, in which are savepoints."""
+def begin(connection: Connection) -> None:
+    """Have SQLAlchemy and the database be in a transaction, in which are savepoints.
+
+    Raises:
+        ConfigurationError: It commits each statement, or is of another thread.
+    """
     if not connection.in_transaction():
         connection.begin()
     dbapi: Any = connection.connection.dbapi_connection

@@ -13,6 +13,7 @@ from ._answering import Answers
 from ._binds import DEFAULT, find_binds, find_engines
 from ._engine import make_engine
 from ._gather import QueryGatherer
+from ._isolation import isolated
 from ._one_connection import HeldConnection, OneConnection
 from ._sources import isa, name_of
 from .errors import ConfigurationError
@@ -20,6 +21,8 @@ from .instrumentation import record_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+
+    from flask import Flask
 
     from ._binds import StandIn
     from ._one_connection import AnyConnection
@@ -31,6 +34,7 @@ __all__ = [
     "answers",
     "on_connection",
     "recording",
+    "rolled_back",
 ]
 
 
@@ -74,6 +78,38 @@ def on_connection(
         return {bind or DEFAULT: _on(held)}
 
     with _replaced(target, _on(held), choose):
+        yield
+
+
+@contextlib.contextmanager
+def rolled_back(app: Flask) -> Generator[None]:
+    """Roll back what a test does in the databases of Flask-SQLAlchemy or -Lite.
+
+    What a view commits too: meanwhile each of the databases is one connection, in a
+    transaction, and where a session commits or rolls back, a savepoint ends. All
+    gathers run ``on_connection`` of it.
+
+    In an application context, its ``db.session`` is flushed before each gather, and
+    Flask gives it to the views as well. Without one they have sessions of their own,
+    as they have when they are served. A ``db.engine`` is a connection meanwhile, so
+    that a view cannot call its ``connect()``. Asynchronous sessions of -Lite, and
+    those that are not made by the extension, are not rolled back.
+
+    Args:
+        app: The Flask application, with ``AsyncParallel``.
+
+    Raises:
+        ConfigurationError: Neither of the two, or no ``AsyncParallel``, is initialised
+            on the application; an engine is in AUTOCOMMIT; or -Lite's ``db.session``
+            has been used before in this application context.
+    """
+    with contextlib.ExitStack() as stack:
+        connections, session = stack.enter_context(isolated(app))
+        if session is not None:
+            stack.enter_context(on_connection(app, session))
+        else:
+            for name, connection in connections.items():
+                stack.enter_context(on_connection(app, connection, bind=name))
         yield
 
 

@@ -78,6 +78,7 @@ PUBLIC = {
         "answers",
         "on_connection",
         "recording",
+        "rolled_back",
     ],
 }
 # What only the documentation of a type could hold.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -452,46 +451,6 @@ def test_the_session_of_flask_sqlalchemy_is_used_for_all_its_databases(
         with on_connection(extension, db.session, bind="archive"):
             assert run_in_parallel(USERS, PAGES) == (3, 4)
         db.session.remove()
-        for engine in db.engines.values():
-            engine.dispose()
-    extension.close()
-
-
-def test_what_a_view_commits_can_be_rolled_back(postgres: str, archive: str) -> None:
-    """As the README does it: Flask-SQLAlchemy's sessions on connections of the test."""
-    app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = postgres
-    app.config["SQLALCHEMY_BINDS"] = {"archive": archive}
-    db = SQLAlchemy(app)
-    extension = AsyncParallel(app)
-
-    @app.post("/")
-    def add() -> list[Any]:
-        before = run_in_parallel(USERS, PAGES)
-        db.session.add_all([User(id=99, name="new"), Page(id=99, text="new")])
-        db.session.commit()
-        return [before, run_in_parallel(USERS, PAGES)]
-
-    @app.get("/")
-    async def count() -> list[Any]:
-        return list(await gather_queries(PAGES, USERS))
-
-    client = app.test_client()
-    with app.app_context(), contextlib.ExitStack() as stack:
-        db.session.add(Page(id=98, text="of the test"))
-        held: Any = db.engines
-        engines = {**held}
-        stack.callback(held.update, engines)
-        for bind, engine in engines.items():
-            connection = stack.enter_context(engine.connect())
-            stack.callback(connection.begin().rollback)
-            held[bind] = connection
-        stack.enter_context(on_connection(app, db.session))
-        stack.callback(db.session.remove)
-        assert client.post("/").json == [[3, 4], [4, 5]]
-        assert client.get("/").json == [5, 4]
-    with app.app_context():
-        assert run_in_parallel(USERS, PAGES) == (3, 3)
         for engine in db.engines.values():
             engine.dispose()
     extension.close()

@@ -1,0 +1,294 @@
+"""What an application writes while it is tested leaves nothing in its databases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import flask_sqlalchemy
+import flask_sqlalchemy_lite
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from shop import Base, User
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from async_parallel import AsyncParallel, gather_queries, run_in_parallel, scalar_one
+from async_parallel.errors import (
+    AsyncParallelError,
+    ConfigurationError,
+    ReadOnlyError,
+)
+from async_parallel.testing import rolled_back
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Archived(DeclarativeBase):
+    """Of all models that live in the archive."""
+
+    metadata = sa.MetaData(info={"bind_key": "archive"})
+
+
+class Page(Archived):
+    """One of two."""
+
+    __tablename__ = "pages"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+COUNTS = (
+    scalar_one(select(func.count(User.id))),
+    scalar_one(select(func.count(Page.id))),
+)
+BEFORE = (3, 2)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> str:
+    """A SQLite file with the pages."""
+    url = f"sqlite:///{tmp_path / 'archive.sqlite3'}"
+    engine = sa.create_engine(url)
+    Archived.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(Page), [{"id": 1}, {"id": 2}])
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(params=["Flask-SQLAlchemy", "Lite"])
+def app(request: pytest.FixtureRequest, database: str, archive: str) -> Iterator[Flask]:
+    """An application with two databases."""
+    app = Flask(__name__)
+    app.testing = True
+    if request.param == "Lite":
+        app.config["SQLALCHEMY_ENGINES"] = {"default": database, "archive": archive}
+        flask_sqlalchemy_lite.SQLAlchemy(
+            app, session_options={"binds": {Page: "archive"}}
+        )
+    else:
+        app.config["SQLALCHEMY_DATABASE_URI"] = database
+        app.config["SQLALCHEMY_BINDS"] = {"archive": archive}
+        flask_sqlalchemy.SQLAlchemy(app)
+    extension = AsyncParallel(app)
+    yield app
+    with app.app_context():
+        assert run_in_parallel(*COUNTS) == BEFORE
+        for engine in app.extensions["sqlalchemy"].engines.values():
+            engine.dispose()
+    extension.close()
+
+
+def _add(session: Any) -> None:
+    session.add_all([User(id=99, name="new"), Page(id=99)])
+
+
+def _commit(session: Any) -> None:
+    _add(session)
+    session.commit()
+
+
+def _roll_back_first(session: Any) -> None:
+    session.add_all([User(id=98, name="never"), Page(id=98)])
+    session.flush()
+    session.rollback()
+    _commit(session)
+
+
+def _fail_first(session: Any) -> None:
+    session.add(User(id=1, name="twice"))
+    with pytest.raises(IntegrityError):
+        session.commit()
+    session.rollback()
+    _commit(session)
+
+
+def _in_a_savepoint(session: Any) -> None:
+    with session.begin_nested():
+        _add(session)
+    session.commit()
+
+
+def _commit_twice(session: Any) -> None:
+    session.add(User(id=99, name="new"))
+    session.commit()
+    session.add(Page(id=99))
+    session.commit()
+
+
+def _leave_open(session: Any) -> None:
+    _commit(session)
+    session.add_all([User(id=98, name="never"), Page(id=98)])
+    session.flush()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _commit,
+        _roll_back_first,
+        _fail_first,
+        _in_a_savepoint,
+        _commit_twice,
+        _leave_open,
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync view", "async view"])
+def test_what_a_view_commits_is_rolled_back(
+    app: Flask, write: Callable[[Any], None], *, is_async: bool
+) -> None:
+    """However it goes about it, and what the test has not committed is seen."""
+    db = app.extensions["sqlalchemy"]
+
+    @app.get("/")
+    def look() -> list[Any]:
+        return list(run_in_parallel(*COUNTS))
+
+    @app.post("/")
+    def act() -> list[Any]:
+        write(db.session)
+        return look()
+
+    @app.put("/")
+    async def act_async() -> list[Any]:
+        write(db.session)
+        return list(await gather_queries(*COUNTS))
+
+    client = app.test_client()
+    for _ in range(2):
+        with rolled_back(app):
+            with app.app_context():
+                db.session.add_all([User(id=97, name="of the test"), Page(id=97)])
+                db.session.commit()
+                db.session.add(User(id=96, name="of the test"))
+                db.session.commit()
+            answer = client.put("/") if is_async else client.post("/")
+            assert answer.json == ([7, 5] if write is _leave_open else [6, 4])
+            assert client.get("/").json == [6, 4]
+            with app.app_context():
+                assert db.session.get(User, 99).name == "new"
+        with app.app_context():
+            assert run_in_parallel(*COUNTS) == BEFORE
+
+
+def test_a_test_can_share_its_session_with_the_views(app: Flask) -> None:
+    """In its context; so what it has not committed is seen, and survives a view's."""
+    db = app.extensions["sqlalchemy"]
+
+    @app.post("/")
+    def act() -> list[Any]:
+        _commit(db.session)
+        return list(run_in_parallel(*COUNTS))
+
+    for _ in range(2):
+        with app.app_context(), rolled_back(app):
+            db.session.add_all([User(id=97, name="of the test"), Page(id=97)])
+            assert run_in_parallel(*COUNTS) == (4, 3)
+            assert app.test_client().post("/").json == [5, 4]
+            db.session.rollback()
+            assert run_in_parallel(*COUNTS) == (5, 4)
+            ended = db.session() if callable(db.session) else db.session
+        assert not ended.in_transaction()
+        with app.app_context():
+            assert run_in_parallel(*COUNTS) == BEFORE
+
+
+def test_what_a_gather_writes_is_rolled_back(app: Flask) -> None:
+    """As it says that it writes; else it is refused as ever."""
+    writes = (text("DELETE FROM orders"), text("INSERT INTO users VALUES (99, 'new')"))
+    with rolled_back(app), app.app_context():
+        with pytest.raises(ReadOnlyError):
+            run_in_parallel(writes[1])
+        run_in_parallel(*writes, read_only=False)
+        assert run_in_parallel(*COUNTS) == (4, 2)
+        orders = scalar_one(text("SELECT count(*) FROM orders"))
+        assert run_in_parallel(orders) == (0,)
+    with app.app_context():
+        assert run_in_parallel(orders) == (6,)
+
+
+def test_the_connection_cannot_be_committed_itself(app: Flask) -> None:
+    """As nothing could be rolled back then; the error says what to do."""
+    with app.app_context(), rolled_back(app):
+        session = app.extensions["sqlalchemy"].session
+        _add(session)
+        with pytest.raises(AsyncParallelError, match=r"Commit by db\.session"):
+            session.connection().commit()
+
+
+def test_the_application_is_as_before_when_it_ends(app: Flask) -> None:
+    """Also when the test failed, and its engines are open for the next."""
+    db = app.extensions["sqlalchemy"]
+    with app.app_context():
+        before = dict(db.engines)
+        with pytest.raises(IntegrityError), rolled_back(app):
+            _fail(db.session)
+        assert dict(db.engines) == before
+        for engine in before.values():
+            assert engine.pool.checkedout() == 0
+    with app.app_context():
+        _commit(db.session)
+        assert run_in_parallel(*COUNTS) == (4, 3)
+        for added in (User, Page):
+            db.session.delete(db.session.get(added, 99))
+        db.session.commit()
+
+
+def _fail(session: Any) -> None:
+    _commit(session)
+    session.add(User(id=1, name="twice"))
+    session.flush()
+
+
+def test_a_session_that_began_before_writes_nothing(app: Flask) -> None:
+    """Flask-SQLAlchemy's is dropped; that of -Lite cannot be."""
+    db = app.extensions["sqlalchemy"]
+    with app.app_context():
+        db.session.add(User(id=98, name="outside"))
+        if "SQLALCHEMY_ENGINES" in app.config:
+            told = pytest.raises(ConfigurationError, match=r"Enter rolled_back.. first")
+            with told, rolled_back(app):
+                pass
+            return
+        with rolled_back(app):
+            _commit(db.session)
+            assert run_in_parallel(*COUNTS) == (4, 3)
+        assert run_in_parallel(*COUNTS) == BEFORE
+
+
+def test_a_database_in_memory_can_be_used() -> None:
+    """Flask-SQLAlchemy has one connection to it, on all threads."""
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///:memory:"
+    db = flask_sqlalchemy.SQLAlchemy(app)
+    extension = AsyncParallel(app)
+    with app.app_context():
+        Base.metadata.create_all(db.engine)
+        for _ in range(2):
+            with rolled_back(app):
+                assert run_in_parallel(COUNTS[0]) == (0,)
+                db.session.add(User(id=98, name="never"))
+                db.session.flush()
+                db.session.rollback()
+                db.session.add(User(id=99, name="new"))
+                db.session.commit()
+                assert run_in_parallel(COUNTS[0]) == (1,)
+            assert db.session.query(User).count() == 0
+            db.session.remove()
+        db.engine.dispose()
+    extension.close()
+
+
+def test_an_application_without_flask_sqlalchemy_is_told_what_to_do() -> None:
+    """There is nothing to roll back."""
+    app = Flask("shop")
+    app.config["ASYNC_PARALLEL_DATABASE_URI"] = "sqlite:///shop.sqlite3"
+    AsyncParallel(app)
+    with (
+        pytest.raises(ConfigurationError, match=r"no Flask-SQLAlchemy on 'shop'.*on_c"),
+        rolled_back(app),
+    ):
+        pass
