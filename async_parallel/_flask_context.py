@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import current_app, g, has_request_context, stream_with_context
+from flask import (
+    current_app,
+    g,
+    has_app_context,
+    has_request_context,
+    stream_with_context,
+)
 
 from .errors import ExtensionNotFoundError
 
@@ -29,6 +35,11 @@ def find_app() -> Flask:
         )
     app: Flask = cast("Any", current_app)._get_current_object()  # noqa: SLF001 - Flask's own way
     return app
+
+
+def is_current(app: Any) -> bool:
+    """Whether a context of ``app`` is the current one."""
+    return has_app_context() and current_app == app
 
 
 def keep_context(items: Iterator[Any]) -> Iterator[Any]:

@@ -6,9 +6,9 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from flask import current_app, has_app_context
 from sqlalchemy import event, orm
 
+from ._flask_context import is_current
 from ._one_connection import begin
 from ._sources import isa
 from .errors import AsyncParallelError, ConfigurationError
@@ -57,7 +57,7 @@ def isolated(app: Any) -> Generator[tuple[Mapping[str | None, Connection], Any]]
         stack.enter_context(mock.patch.dict(engines, connections))
         stack.enter_context(mock.patch.dict(maker.kw, options))
         session = None
-        if has_app_context() and current_app == app:
+        if is_current(app):
             session = stack.enter_context(_session(db))
         yield connections, session
 

@@ -22,8 +22,6 @@ from .instrumentation import record_into
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from flask import Flask
-
     from ._binds import StandIn
     from ._one_connection import AnyConnection
     from .instrumentation import GatherReport
@@ -82,7 +80,7 @@ def on_connection(
 
 
 @contextlib.contextmanager
-def rolled_back(app: Flask) -> Generator[None]:
+def rolled_back(app: Any) -> Generator[None]:
     """Roll back what a test does in the databases of Flask-SQLAlchemy or -Lite.
 
     What a view commits too: meanwhile each of the databases is one connection, in a

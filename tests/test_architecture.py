@@ -42,7 +42,7 @@ LAYERS = [
     {"_runner", "_routing"},
     {"_overload"},
     {"_gather", "_one_connection", "_answering", "_several"},
-    {"_binds"},
+    {"_binds", "_isolation"},
     {"flask", "asgi", "testing"},
     {"__init__"},
 ]

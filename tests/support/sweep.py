@@ -276,17 +276,17 @@ def outcome(task: asyncio.Task[Any]) -> type[object]:
 
 @contextlib.contextmanager
 def complaints() -> Iterator[list[str]]:
-    """What the event loop complains of meanwhile."""
+    """What the event loop complains of meanwhile, or whoever writes to the log."""
     complained: list[str] = []
     loop = asyncio.get_running_loop()
     handler = loop.get_exception_handler()
-    logged = logging.Handler()
+    logged = logging.Handler(logging.WARNING)
     logged.emit = lambda record: complained.append(record.getMessage())  # type: ignore[method-assign]
     loop.set_exception_handler(lambda _, context: complained.append(str(context)))
-    logging.getLogger("asyncio").addHandler(logged)
+    logging.getLogger().addHandler(logged)
     try:
         yield complained
         gc.collect()  # of an error that nobody looked at is told when it goes
     finally:
-        logging.getLogger("asyncio").removeHandler(logged)
+        logging.getLogger().removeHandler(logged)
         loop.set_exception_handler(handler)
