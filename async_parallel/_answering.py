@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ClauseElement, Select, orm
 
-from ._legacy import LegacyCall
+from ._legacy import ExtensionCall, LegacyCall
 from ._query import Query
 from ._sessions import Sessions
 from ._sources import classify, describe, isa, unwrap
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ._job import Job
 
+    _Call = LegacyCall | ExtensionCall
+
 
 class Answers(Sessions):
     """Sessions that open no connection: each query has an answer, or fails.
@@ -27,7 +29,7 @@ class Answers(Sessions):
         outer: As they were before.
         answers: By statement, function, ``Query`` or label: what the query returns, or
             the exception that it raises. A statement is also for ``all()`` of a legacy
-            query that says the same.
+            query that says the same, and a function for partials of it.
 
     Raises:
         QueryTypeError: A key could be none of these, so that it would answer nothing.
@@ -96,6 +98,8 @@ def _as_known(key: Any) -> Any:
     """What a key of the answers stands for."""
     if isa(key, Query):
         return key.source
+    if ExtensionCall.takes(unwrap(key)):
+        return ExtensionCall(key)
     # A function may want arguments that the query of a view has bound already.
     is_function = callable(key) and not isa(key, (type, orm.Query))
     if isa(key, (str, ClauseElement)) or (is_function and not _is_of_query(key)):
@@ -113,6 +117,8 @@ def _is_for(key: Any, query: Query[Any]) -> bool:
     known, source = _as_known(key), query.source
     if isa(source, LegacyCall):
         return _is_for_legacy(known, source)
+    if isa(source, ExtensionCall):
+        return isa(known, ExtensionCall) and _is_call(known, source)
     if isinstance(known, ClauseElement) and isinstance(source, ClauseElement):
         return known is source or _is_same(known, source)
     if isinstance(known, ClauseElement) or isinstance(source, ClauseElement):
@@ -124,11 +130,30 @@ def _is_for_legacy(known: Any, call: LegacyCall) -> bool:
     """Whether a legacy query is what is known, or what its ``select()`` says."""
     statement: Any = call.statement
     if isa(known, LegacyCall):
-        same = known.method == call.method and known.arguments == call.arguments
-        return same and _is_same(known.statement, statement)
+        return _is_call(known, call) and _is_same(known.statement, statement)
     if call.method != "all" or not isa(known, Select):
         return False
     return _is_same(known.set_label_style(statement.get_label_style()), statement)
+
+
+def _is_call(known: _Call, call: _Call) -> bool:
+    """Whether they are one call; without arguments, what is known is each of them."""
+    if known.method != call.method:
+        return False
+    (args, keywords), (given, named) = known.arguments, call.arguments
+    if not args and not keywords:
+        return True
+    if len(args) != len(given) or keywords.keys() != named.keys():
+        return False
+    pairs = [*zip(args, given, strict=True)]
+    pairs += [(value, named[name]) for name, value in keywords.items()]
+    return all(_is_equal(*pair) for pair in pairs)
+
+
+def _is_equal(known: Any, given: Any) -> bool:
+    if isinstance(known, ClauseElement) and isinstance(given, ClauseElement):
+        return _is_same(known, given)
+    return known is given or bool(known == given)
 
 
 def _is_same(known: ClauseElement, source: ClauseElement) -> bool:

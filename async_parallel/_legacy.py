@@ -43,8 +43,7 @@ class LegacyCall:
         self.query: LegacyQuery[Any] = bound.__self__
         self.method: str = bound.__name__
         self.arguments = partial.args, partial.keywords
-        entities = [str(column["name"]) for column in self.query.column_descriptions]
-        self.__qualname__ = f"query({', '.join(entities)}).{self.method}"
+        self.__qualname__ = f"query({_entities(self.query)}).{self.method}"
 
     @property
     def statement(self) -> ClauseElement:
@@ -102,6 +101,7 @@ class ExtensionCall:
 
     Attributes:
         method: Its name.
+        arguments: What it is called with, by position and by name.
     """
 
     METHODS: ClassVar = {"first_or_404", "get_or_404", "one_or_404", "paginate"}
@@ -112,9 +112,9 @@ class ExtensionCall:
         self._extension: Any = bound.__self__
         self._function: Callable[..., Any] = bound.__func__
         self.method: str = bound.__name__
-        self._args = partial.args
-        self._keywords = partial.keywords
-        self.__qualname__ = f"{type(self._extension).__name__}.{self.method}"
+        self.arguments = partial.args, partial.keywords
+        asked = f"({_entities(self.statement)})" if any(self.arguments) else ""
+        self.__qualname__ = f"{type(self._extension).__name__}.{self.method}{asked}"
 
     @classmethod
     def takes(cls, method: object) -> bool:
@@ -129,14 +129,15 @@ class ExtensionCall:
     @property
     def statement(self) -> ClauseElement:
         """What it asks, to find its database by."""
-        named = [self._keywords.get(name) for name in ("entity", "statement", "select")]
-        asked = next(one for one in (*self._args, *named, sa.null()) if one is not None)
+        args, keywords = self.arguments
+        named = [keywords.get(name) for name in ("entity", "statement", "select")]
+        asked = next(one for one in (*args, *named, sa.null()) if one is not None)
         return asked if isinstance(asked, ClauseElement) else sa.select(asked)
 
     @property
     def locks(self) -> bool:
         """Whether it locks the rows that it reads."""
-        return bool(self._keywords.get("with_for_update")) or _locks(self.statement)
+        return bool(self.arguments[1].get("with_for_update")) or _locks(self.statement)
 
     writes = locks
 
@@ -144,12 +145,18 @@ class ExtensionCall:
         """What the method returns, called on ``session``."""
         make: Any = lambda: session  # noqa: E731
         own = SimpleNamespace(session=orm.scoped_session(make))
-        value = self._function(own, *self._args, **self._keywords)
+        args, keywords = self.arguments
+        value = self._function(own, *args, **keywords)
         # A Pagination asks for the next page on the session that the application has.
         asked: dict[str, Any] = getattr(value, "_query_args", {})
         if asked.get("session") is session:
             asked["session"] = self._extension.session()
         return value
+
+
+def _entities(query: Any) -> str:
+    described: list[dict[str, Any]] = getattr(query, "column_descriptions", [])
+    return ", ".join(str(column["name"]) for column in described)
 
 
 def _locks(query: Any) -> bool:

@@ -384,7 +384,9 @@ class UnansweredQueryError(AsyncParallelError, LookupError):
     def __init__(self, query: str, answered: Iterable[str]) -> None:
         self.query = query
         self.answered: list[str] = list(answered)
-        names = ", ".join(map(repr, self.answered)) or "none"
+        other = f"{query!r} (another of that name)"
+        shown = (other if name == query else repr(name) for name in self.answered)
+        names = ", ".join(shown) or "none"
         super().__init__(
             f"Query {query!r} has no answer. Answered are: {names}. Add its result, or"
             " the exception that it raises, to the answers, by its statement, its"

@@ -20,7 +20,12 @@ from sqlalchemy.orm.exc import DetachedInstanceError
 from werkzeug.exceptions import NotFound
 
 from async_parallel import AsyncParallel, run_in_parallel, scalars
-from async_parallel.errors import QueryTypeError, ReadOnlyError
+from async_parallel.errors import (
+    QueryTypeError,
+    ReadOnlyError,
+    UnansweredQueryError,
+)
+from async_parallel.testing import answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -347,6 +352,39 @@ def test_the_methods_of_flask_sqlalchemy_itself_are_queries(forum: Forum) -> Non
             run_in_parallel(locking)
     with pytest.raises(TypeError, match="entity"):
         run_in_parallel(db.get_or_404)
+
+
+def test_the_methods_of_flask_sqlalchemy_itself_are_answered(forum: Forum) -> None:
+    """By the call, whatever it asks for, or the label; and no other call by its."""
+    db, by_id = forum.db, select(forum.author).order_by(forum.author.id)
+    other = select(forum.author).order_by(forum.author.id)
+    given: dict[Any, Any] = {
+        partial(db.get_or_404, forum.author, 2): "the second",
+        partial(db.paginate, other, page=2): "a page",
+        db.first_or_404: "the first",
+        "SQLAlchemy.one_or_404(Author)": NotFound("gone"),
+    }
+    queries = [
+        partial(db.get_or_404, forum.author, 2),
+        partial(db.paginate, by_id, page=2),
+        partial(db.first_or_404, by_id),
+    ]
+    with answers(forum.app, given):
+        assert run_in_parallel(queries) == ["the second", "a page", "the first"]
+        with pytest.raises(NotFound, match="gone"):
+            run_in_parallel(partial(db.one_or_404, by_id))
+        for unanswered in (
+            partial(db.get_or_404, forum.author, 3),
+            partial(db.get_or_404, forum.author, ident=2),
+            partial(db.paginate, by_id, page=1),
+            partial(db.paginate, by_id.limit(1), page=2),
+            partial(db.get_or_404, forum.visit, 2),
+        ):
+            with pytest.raises(UnansweredQueryError) as caught:
+                run_in_parallel(unanswered)
+            assert "'SQLAlchemy.get_or_404(Author)'" in str(caught.value)
+        with pytest.raises(UnansweredQueryError, match=r"\(Author\)' \(another of th"):
+            run_in_parallel(partial(db.get_or_404, forum.author, 3))
 
 
 def test_a_page_reads_the_request_of_its_caller(forum: Forum) -> None:
