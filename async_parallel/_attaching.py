@@ -196,7 +196,10 @@ def _key(state: State, query: Query[Any]) -> Key:
     if state.session is not None:
         reason = "it is attached to another session"
     elif state.key is None:
-        reason = "it is new, and not in the database"
+        reason = (
+            "it is new, and not in the database (a test gives one with its primary key"
+            " to make_transient_to_detached() before it is an answer)"
+        )
     elif state.was_deleted:
         reason = "the query has deleted it"
     elif state.modified:

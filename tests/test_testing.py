@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, make_transient_to_detached
 from sqlalchemy.pool import StaticPool
 
 import async_parallel
@@ -52,6 +52,7 @@ from async_parallel.errors import (
     QueryTypeError,
     ReadOnlyError,
     UnansweredQueryError,
+    UnattachableError,
 )
 from async_parallel.testing import (
     FakeGatherer,
@@ -651,6 +652,19 @@ async def test_a_fake_gatherer_answers() -> None:
             completed = gatherer.as_completed(asked())
             assert {label: result async for label, result in completed} == ANSWERED
         gathers.expect(9, 1, 9)
+
+
+async def test_an_answer_can_be_attached_to_a_session() -> None:
+    """An entity that is as if it came from a database; another one says how to be."""
+    statement = select(User)
+    ada = User(id=1, name="Ada")
+    with Session() as session:
+        async with FakeGatherer({statement: [ada]}) as gatherer:
+            with pytest.raises(UnattachableError, match="make_transient_to_detached"):
+                await gatherer.gather(statement, into=session)
+            make_transient_to_detached(ada)
+            (users,) = await gatherer.gather(statement, into=session)
+            assert users == [ada] == [*session]
 
 
 async def test_a_legacy_query_is_answered_by_what_it_says() -> None:

@@ -209,7 +209,7 @@ class Sweep:
                     if not self._warm:
                         await stack.aclose()
                         gatherer = await stack.enter_async_context(self._gatherer())
-        assert complained == []
+        assert complained == [], "\n".join(complained)
 
     @contextlib.asynccontextmanager
     async def _gatherer(self) -> AsyncIterator[QueryGatherer]:
