@@ -7,6 +7,8 @@ from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from sqlalchemy import exc as sa_exc
+
 from .errors import GatherTimeoutError, QueryTimeoutError, QueueFullError
 from .instrumentation import GatherReport
 
@@ -240,6 +242,8 @@ class Batch:
     def _fail(self, job: Job, error: BaseException) -> None:
         if not job.cancelled:
             where = "" if self.bind is None else f", on the bind {self.bind!r}"
+            if where and job.query.is_opaque and isinstance(error, sa_exc.DBAPIError):
+                where += "; bind=... names another"
             error.add_note(
                 f"async_parallel: query {job.position + 1} of {self.size}, {job.label}"
                 f"{where}"

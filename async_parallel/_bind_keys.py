@@ -49,8 +49,10 @@ class BindKeys:
         """The name of the bind that ``query`` goes to.
 
         Raises:
-            BindConflictError: It reads tables of several.
+            BindConflictError: It reads tables of several, and names none.
         """
+        if query.bind is not None:
+            return query.bind
         if query.kind is Kind.STATEMENT:
             known = self._statements.get(query.source)
             if known is None:

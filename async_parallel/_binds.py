@@ -146,8 +146,7 @@ def make_gatherer(
         home=home,
         callers_sessions=sessions,
     )
-    if binds.keys() - {DEFAULT}:
-        gatherer.name_in_notes(name)
+    gatherer.name(name, one_of_several=bool(binds.keys() - {DEFAULT}))
     return gatherer
 
 

@@ -72,6 +72,9 @@ class QueryGatherer:
 
     _closed = True  # until __init__ has succeeded, for __del__
 
+    _bind: str | None = None
+    _is_one_of_several = False
+
     def __init__(  # noqa: PLR0913 - the settings, each by its name
         self,
         url_or_engine: str | URL | AsyncEngine,
@@ -110,11 +113,15 @@ class QueryGatherer:
         self._defaults = {"max_concurrency": max_concurrency, "timeout": timeout}
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
-        self._bind: str | None = None
 
-    def name_in_notes(self, bind: str) -> None:
-        """Have the notes of errors say which database it was, of an application's."""
-        self._bind = bind
+    def name(self, bind: str, *, one_of_several: bool) -> None:
+        """Say which of an application's databases it is of.
+
+        Args:
+            bind: Its name.
+            one_of_several: Whether there are others, so that errors name it.
+        """
+        self._bind, self._is_one_of_several = bind, one_of_several
 
     def __repr__(self) -> str:
         return f"QueryGatherer({self.engine.url.render_as_string()!r})"
@@ -194,7 +201,8 @@ class QueryGatherer:
             UncommittedChangesError: The session of ``into`` has changed or deleted an
                 entity that a query found otherwise.
             TypeError: ``into`` is no session.
-            ValueError: A limit that is not positive, or a snapshot to write in.
+            ValueError: A limit that is not positive, a snapshot to write in, or a
+                query for another bind.
         """
         call = self._prepare(
             queries,
@@ -325,7 +333,14 @@ class QueryGatherer:
         if self._closed:
             raise GathererClosedError(repr(self))
         call = GatherCall.parse(queries, defaults=self._defaults, **options)
-        call.bind = self._bind
+        for query in call.queries:
+            if query.bind is not None and query.bind != self._bind:
+                raise ValueError(
+                    f"Query {query.label!r} is for the bind {query.bind!r}, and this"
+                    f" gather is from {self!r} alone. Leave bind= out of one of them."
+                )
+        if self._is_one_of_several:
+            call.bind = self._bind
         if call.outer is None:  # else it runs on the connection of that query
             self._holding.look()
         return call

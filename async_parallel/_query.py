@@ -52,19 +52,23 @@ class Query(Generic[T]):
             waiting for a connection included; then this query alone fails, with a
             ``QueryTimeoutError``. A function that catches its cancel decides itself.
             Default: no limit but the gather's.
+        bind: The name of the database that it goes to, of a Flask application's; for a
+            function or ``text()``, which say nothing of tables. Default: that of the
+            tables that it reads, else the default one.
 
     Raises:
         QueryTypeError: ``source`` is none of these; the message says what to write.
         ValueError: ``timeout`` is not positive.
     """
 
-    __slots__ = ("_label", "fetch", "kind", "source", "streams", "timeout")
+    __slots__ = ("_label", "bind", "fetch", "kind", "source", "streams", "timeout")
 
     source: Any
     kind: Kind
     streams: bool
     """Whether the statement asks for a cursor on the server, as ``yield_per`` does."""
     timeout: float | None
+    bind: str | None
     fetch: Callable[[Result[Any]], T]
 
     @overload
@@ -121,9 +125,11 @@ class Query(Generic[T]):
         *,
         label: str | None = None,
         timeout: float | None = None,
+        bind: str | None = None,
     ) -> None:
         check_positive(timeout=timeout)
         self.timeout = timeout
+        self.bind = bind
         self.source, self.kind = classify(source)
         self.fetch = _rows_of_text if isinstance(source, sa.TextClause) else _default
         self._label = label
@@ -149,6 +155,13 @@ class Query(Generic[T]):
         return isinstance(source, (UpdateBase, ExecutableDDLElement)) or (
             getattr(source, "_for_update_arg", None) is not None
         )
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether it does not say what tables it reads, as a function or ``text()``."""
+        if self.kind is Kind.STATEMENT:
+            return isinstance(self.source, sa.TextClause)
+        return self.kind is not Kind.LEGACY
 
     @property
     def locks(self) -> bool:

@@ -11,17 +11,24 @@ from .errors import QueryTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Unpack
 
     import sqlalchemy as sa
     from sqlalchemy.engine import Result, RowMapping
     from sqlalchemy.sql import Executable
+
+    from ._signatures import ShapeOptions
 
 T = TypeVar("T")
 
 
 @typed_as(Shapes.rows)
 def rows(
-    statement: Executable, *, label: str | None = None, timeout: float | None = None
+    statement: Executable,
+    *,
+    label: str | None = None,
+    timeout: float | None = None,
+    bind: str | None = None,
 ) -> Query[list[sa.Row[Any]]]:
     """All rows, also where there is one column: ``list[Row]``.
 
@@ -29,17 +36,22 @@ def rows(
         statement: Any SQLAlchemy statement that returns rows.
         label: As for ``Query``.
         timeout: As for ``Query``.
+        bind: As for ``Query``.
 
     Raises:
         QueryTypeError: ``statement`` is not a statement.
         ValueError: ``timeout`` is not positive.
     """
-    return _shaped(statement, _rows, label, timeout)
+    return _shaped(statement, _rows, label=label, timeout=timeout, bind=bind)
 
 
 @typed_as(Shapes.scalars)
 def scalars(
-    statement: Executable, *, label: str | None = None, timeout: float | None = None
+    statement: Executable,
+    *,
+    label: str | None = None,
+    timeout: float | None = None,
+    bind: str | None = None,
 ) -> Query[list[Any]]:
     """The first entity or column of each row: ``list`` of values.
 
@@ -47,16 +59,21 @@ def scalars(
         statement: Any SQLAlchemy statement that returns rows.
         label: As for ``Query``.
         timeout: As for ``Query``.
+        bind: As for ``Query``.
 
     Raises:
         QueryTypeError: ``statement`` is not a statement.
         ValueError: ``timeout`` is not positive.
     """
-    return _shaped(statement, _scalars, label, timeout)
+    return _shaped(statement, _scalars, label=label, timeout=timeout, bind=bind)
 
 
 def mappings(
-    statement: Executable, *, label: str | None = None, timeout: float | None = None
+    statement: Executable,
+    *,
+    label: str | None = None,
+    timeout: float | None = None,
+    bind: str | None = None,
 ) -> Query[list[RowMapping]]:
     """Each row as a read-only mapping of column name to value: ``list[RowMapping]``.
 
@@ -64,17 +81,22 @@ def mappings(
         statement: Any SQLAlchemy statement that returns rows.
         label: As for ``Query``.
         timeout: As for ``Query``.
+        bind: As for ``Query``.
 
     Raises:
         QueryTypeError: ``statement`` is not a statement.
         ValueError: ``timeout`` is not positive.
     """
-    return _shaped(statement, _mappings, label, timeout)
+    return _shaped(statement, _mappings, label=label, timeout=timeout, bind=bind)
 
 
 @typed_as(Shapes.first)
 def first(
-    statement: Executable, *, label: str | None = None, timeout: float | None = None
+    statement: Executable,
+    *,
+    label: str | None = None,
+    timeout: float | None = None,
+    bind: str | None = None,
 ) -> Query[Any]:
     """The first item or ``None``: the value of one column, the ``Row`` of several.
 
@@ -85,17 +107,22 @@ def first(
         statement: Any SQLAlchemy statement that returns rows.
         label: As for ``Query``.
         timeout: As for ``Query``.
+        bind: As for ``Query``.
 
     Raises:
         QueryTypeError: ``statement`` is not a statement.
         ValueError: ``timeout`` is not positive.
     """
-    return _shaped(statement, _first, label, timeout)
+    return _shaped(statement, _first, label=label, timeout=timeout, bind=bind)
 
 
 @typed_as(Shapes.one)
 def one(
-    statement: Executable, *, label: str | None = None, timeout: float | None = None
+    statement: Executable,
+    *,
+    label: str | None = None,
+    timeout: float | None = None,
+    bind: str | None = None,
 ) -> Query[Any]:
     """Exactly one item: the value of one column, the ``Row`` of several.
 
@@ -106,17 +133,22 @@ def one(
         statement: Any SQLAlchemy statement that returns rows.
         label: As for ``Query``.
         timeout: As for ``Query``.
+        bind: As for ``Query``.
 
     Raises:
         QueryTypeError: ``statement`` is not a statement.
         ValueError: ``timeout`` is not positive.
     """
-    return _shaped(statement, _one, label, timeout)
+    return _shaped(statement, _one, label=label, timeout=timeout, bind=bind)
 
 
 @typed_as(Shapes.one_or_none)
 def one_or_none(
-    statement: Executable, *, label: str | None = None, timeout: float | None = None
+    statement: Executable,
+    *,
+    label: str | None = None,
+    timeout: float | None = None,
+    bind: str | None = None,
 ) -> Query[Any]:
     """One item, or ``None`` where there is no row.
 
@@ -126,17 +158,22 @@ def one_or_none(
         statement: Any SQLAlchemy statement that returns rows.
         label: As for ``Query``.
         timeout: As for ``Query``.
+        bind: As for ``Query``.
 
     Raises:
         QueryTypeError: ``statement`` is not a statement.
         ValueError: ``timeout`` is not positive.
     """
-    return _shaped(statement, _one_or_none, label, timeout)
+    return _shaped(statement, _one_or_none, label=label, timeout=timeout, bind=bind)
 
 
 @typed_as(Shapes.scalar)
 def scalar(
-    statement: Executable, *, label: str | None = None, timeout: float | None = None
+    statement: Executable,
+    *,
+    label: str | None = None,
+    timeout: float | None = None,
+    bind: str | None = None,
 ) -> Query[Any]:
     """The first column of the first row, or ``None`` where there is no row.
 
@@ -144,17 +181,22 @@ def scalar(
         statement: Any SQLAlchemy statement that returns rows.
         label: As for ``Query``.
         timeout: As for ``Query``.
+        bind: As for ``Query``.
 
     Raises:
         QueryTypeError: ``statement`` is not a statement.
         ValueError: ``timeout`` is not positive.
     """
-    return _shaped(statement, _scalar, label, timeout)
+    return _shaped(statement, _scalar, label=label, timeout=timeout, bind=bind)
 
 
 @typed_as(Shapes.scalar_one)
 def scalar_one(
-    statement: Executable, *, label: str | None = None, timeout: float | None = None
+    statement: Executable,
+    *,
+    label: str | None = None,
+    timeout: float | None = None,
+    bind: str | None = None,
 ) -> Query[Any]:
     """The first column of exactly one row.
 
@@ -165,21 +207,21 @@ def scalar_one(
         statement: Any SQLAlchemy statement that returns rows.
         label: As for ``Query``.
         timeout: As for ``Query``.
+        bind: As for ``Query``.
 
     Raises:
         QueryTypeError: ``statement`` is not a statement.
         ValueError: ``timeout`` is not positive.
     """
-    return _shaped(statement, _scalar_one, label, timeout)
+    return _shaped(statement, _scalar_one, label=label, timeout=timeout, bind=bind)
 
 
 def _shaped(
     statement: object,
     fetch: Callable[[Result[Any]], T],
-    label: str | None,
-    timeout: float | None,
+    **options: Unpack[ShapeOptions],
 ) -> Query[T]:
-    query: Query[T] = Query(cast("Executable", statement), label=label, timeout=timeout)
+    query: Query[T] = Query(cast("Executable", statement), **options)
     if query.kind is not Kind.STATEMENT:
         raise QueryTypeError(
             statement,

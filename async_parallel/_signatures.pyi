@@ -110,6 +110,7 @@ class BoundEither(BoundOptions, total=False):
 class ShapeOptions(TypedDict, total=False):
     label: str | None
     timeout: float | None
+    bind: str | None
 
 def typed_as(signature: F) -> Callable[[Callable[..., Any]], F]: ...
 

@@ -258,8 +258,8 @@ async def gather_queries(
         queries: Statements, functions of a session, legacy queries or ``Query``
             objects; or one list of them, or one mapping of label to query.
         bind: The name of the database that all of them go to. Default: each goes to
-            the bind of the tables that it reads; functions and ``text()`` to the
-            default one.
+            the bind that its ``Query`` names, else to that of the tables that it
+            reads; functions and ``text()`` to the default one.
         max_concurrency: How many of the queries may run at once. Default:
             ``ASYNC_PARALLEL_MAX_CONCURRENCY``.
         timeout: Seconds for the whole call. Default: ``ASYNC_PARALLEL_TIMEOUT``.
@@ -306,7 +306,8 @@ async def gather_queries(
         UncommittedChangesError: The session of ``into`` has changed or deleted an
             entity that a query found otherwise.
         TypeError: ``into`` is no session.
-        ValueError: A limit that is not positive, or a snapshot to write in.
+        ValueError: A limit that is not positive, a snapshot to write in, or a query
+            for another bind than ``bind``.
     """
     return await _gatherer(bind).gather(
         *queries,

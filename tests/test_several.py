@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 from async_parallel import (
     AsyncParallel,
     Query,
+    QueryGatherer,
     gather_queries,
     run_in_parallel,
+    scalar,
     scalar_one,
 )
 from async_parallel.errors import (
@@ -201,12 +204,72 @@ def test_who_asks_the_wrong_database_learns_which_one_it_was(app: Flask) -> None
     def pages(session: Session) -> Any:
         return session.scalar(PAGES.source)
 
-    for bind in (None, "default"):
+    opaque = (pages, text("SELECT 1 FROM pages"))
+    for query, bind in itertools.product(opaque, (None, "default")):
         with pytest.raises(sa.exc.DBAPIError) as caught:
-            run_in_parallel(pages, bind=bind)
+            run_in_parallel(query, bind=bind)
         notes: list[str] = caught.value.__notes__
-        assert any(note.endswith(", on the bind 'default'") for note in notes)
+        told = ", on the bind 'default'; bind=... names another"
+        assert any(note.endswith(told) for note in notes)
     assert run_in_parallel(pages, bind="archive") == run_in_parallel(PAGES)
+    with pytest.raises(sa.exc.DBAPIError) as caught:
+        run_in_parallel(USERS, PAGES, select(Page.id).where(text("nonsense")))
+    assert any(
+        note.endswith("on the bind 'archive'") for note in caught.value.__notes__
+    )
+
+
+def test_a_query_names_its_database_itself(app: Flask) -> None:
+    """For what does not say which tables it reads, in one gather with others."""
+
+    def pages(session: Session) -> Any:
+        return session.scalar(PAGES.source)
+
+    async def pages_async(session: AsyncSession) -> Any:
+        return await session.scalar(PAGES.source)
+
+    found = run_in_parallel(
+        USERS,
+        Query(pages, bind="archive"),
+        Query(pages_async, bind="archive"),
+        scalar(text("SELECT count(*) FROM pages"), bind="archive"),
+        Query(text("SELECT 1"), bind="default"),
+        Query(lambda session: session.get_bind().dialect.name),
+    )
+    assert found == (3, 3, 3, 3, [(1,)], "postgresql")
+    assert run_in_parallel({"pages": Query(pages, bind="archive")}) == {"pages": 3}
+    assert run_in_parallel(Query(pages, bind="archive"), bind="archive") == (3,)
+    with pytest.raises(ValueError, match=r"'archive', and.*postgres.* alone"):
+        run_in_parallel(Query(pages, bind="archive"), bind="default")
+    label = pages.__qualname__
+    with pytest.raises(BindNotFoundError, match="nowhere") as caught:
+        run_in_parallel(USERS, Query(pages, bind="nowhere"))
+    assert caught.value.__notes__ == [f"async_parallel: query 2 of 2, {label!r}"]
+
+
+async def test_a_gatherer_refuses_the_bind_of_an_application(
+    postgres_gatherer: QueryGatherer,
+) -> None:
+    """It is of one database, whatever names there are."""
+    query = scalar(select(func.count(User.id)), bind="archive", label="count")
+    with pytest.raises(ValueError, match=r"'count' is for the bind 'archive'.*Leave"):
+        await postgres_gatherer.gather(query)
+
+
+def test_an_application_with_one_database_has_its_name(postgres: str) -> None:
+    """The one that it has by default."""
+    app = Flask(__name__)
+    app.config["ASYNC_PARALLEL_DATABASE_URI"] = postgres
+    extension = AsyncParallel(app)
+    with app.app_context():
+        one = Query(text("SELECT 1"), bind="default")
+        assert run_in_parallel(one) == ([(1,)],)
+        with pytest.raises(ValueError, match="'archive'"):
+            run_in_parallel(Query(text("SELECT 1"), bind="archive"))
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            run_in_parallel(text("SELECT nonsense"))
+        assert not any("bind" in note for note in caught.value.__notes__)
+    extension.close()
 
 
 def _missing() -> Any:

@@ -93,7 +93,7 @@ def test_shapes_are_typed_queries() -> None:
     assert_type(mappings(told), Query[list[RowMapping]])
     assert_type(first(USERS), Query[User | None])
     assert_type(first(PAIRS), Query[Row[int, str] | None])
-    assert_type(one(USERS, label="user", timeout=1), Query[User])
+    assert_type(one(USERS, label="user", timeout=1, bind="x"), Query[User])
     assert_type(one(told), Query[Any])
     assert_type(one_or_none(IDS), Query[int | None])
     assert_type(scalar(select(func.count())), Query[int | None])
@@ -106,7 +106,7 @@ def test_a_query_is_typed_by_its_source() -> None:
     assert_type(Query(PAIRS, timeout=1), Query[list[Row[int, str]]])
     assert_type(Query(LEGACY), Query[list[User]])
     assert_type(Query(LEGACY.count), Query[int])
-    assert_type(Query(find, label="user"), Query[User])
+    assert_type(Query(find, label="user", bind="reports"), Query[User])
     assert_type(Query(name), Query[str])
     assert_type(Query(insert(User)), Query[Any])
 
