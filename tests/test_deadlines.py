@@ -37,12 +37,13 @@ async def test_a_query_that_passes_its_own_timeout_fails_the_gather(
     gatherer: QueryGatherer,
 ) -> None:
     """The error names it, its limit and what it was doing; the others are stopped."""
+    await gatherer.gather(IDS, IDS)  # else it might still be connecting
     with pytest.raises(QueryTimeoutError) as caught:
-        await gatherer.gather({"slow": Query(forever, timeout=0.02), "other": forever})
+        await gatherer.gather({"slow": Query(forever, timeout=0.1), "other": forever})
     error = caught.value
-    assert (error.query, error.timeout, error.state) == ("slow", 0.02, "running")
+    assert (error.query, error.timeout, error.state) == ("slow", 0.1, "running")
     assert str(error) == (
-        "Query 'slow' was not done after 0.02 s: it was still running. Raise its"
+        "Query 'slow' was not done after 0.1 s: it was still running. Raise its"
         " timeout, or look at its plan and at the queries beside it."
     )
     assert await gatherer.gather(IDS) == ([1],)
@@ -50,9 +51,10 @@ async def test_a_query_that_passes_its_own_timeout_fails_the_gather(
 
 async def test_among_exceptions_as_results_it_is_one(gatherer: QueryGatherer) -> None:
     """The other queries finish; the report says that this one raised."""
+    await gatherer.gather(IDS, IDS)
     with record_gathers() as gathers:
         error, ids = await gatherer.gather(
-            Query(forever, timeout=0.02), IDS, return_exceptions=True
+            Query(forever, timeout=0.1), IDS, return_exceptions=True
         )
     assert isinstance(error, QueryTimeoutError)
     assert ids == [1]
@@ -133,7 +135,8 @@ async def test_a_query_that_is_done_in_spite_of_its_cancel_counts_as_done(
             return "done"
         return "never"
 
-    assert await gatherer.gather(Query(insist, timeout=0.02)) == ("done",)
+    await gatherer.gather(IDS)
+    assert await gatherer.gather(Query(insist, timeout=0.1)) == ("done",)
 
 
 async def pids(gatherer: QueryGatherer) -> set[int]:
