@@ -116,8 +116,8 @@ class PostgreSQL(Backend):
 
     def interrupt_again(self, connection: Connection) -> bool:
         # The server forgets a request that comes before the statement does, as each is
-        # on a connection of its own. Only while asyncpg waits for the answer to one is
-        # it sure what another would end; there is no public way to ask for either.
+        # on a connection of its own. Unless asyncpg has asked before, it is no cancel
+        # that it waits for; there is no public way to know, nor to ask.
         driver = driver_of(connection)
         protocol: Any = getattr(driver, "_protocol", None)
         ask = getattr(driver, "_cancel_current_command", None)
