@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
 from unittest import mock
 
 from sqlalchemy import event, orm
+from sqlalchemy.engine import Connection
 
 from ._flask_context import is_current
 from ._one_connection import begin
-from ._sources import isa
+from ._sources import isa, name_of
 from .errors import AsyncParallelError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Engine, NestedTransaction
 
 _MODE = "create_savepoint"
+_ENDING = re.compile(r"\s*(commit|end|abort|rollback(?!\s+to))\b", re.IGNORECASE)
 
 
 @contextlib.contextmanager
@@ -33,9 +36,14 @@ def isolated(app: Any) -> Generator[tuple[Mapping[str | None, Connection], Any]]
         is active, if one is.
 
     Raises:
+        TypeError: It is no application.
         ConfigurationError: Neither is initialised on the application, or its session
             has been in use in this context.
     """
+    if not isa(getattr(app, "extensions", None), dict):
+        raise TypeError(
+            f"rolled_back() takes a Flask application, and {name_of(app)} is none."
+        )
     db = app.extensions.get("sqlalchemy")
     with app.app_context():
         maker: Any = getattr(db, "sessionmaker", None)  # of -Lite
@@ -62,15 +70,89 @@ def isolated(app: Any) -> Generator[tuple[Mapping[str | None, Connection], Any]]
         yield connections, session
 
 
+class EngineConnection(Connection):
+    """A connection that is an engine's only one, and stands in its place.
+
+    Who takes a connection from it is in a savepoint, which a commit or a rollback ends.
+    """
+
+    _taken: tuple[NestedTransaction, ...] = ()
+
+    def connect(self) -> Connection:
+        """This connection, as the engine's ``connect()`` gives one."""
+        self._taken = (*self._taken, self.begin_nested())
+        return self
+
+    def begin(self) -> Any:
+        """Of a connection that was taken its transaction; else as of an engine."""
+        return self.begin_nested() if self._taken else self._begun()
+
+    @contextlib.contextmanager
+    def _begun(self) -> Generator[Connection]:
+        with self.begin_nested():
+            yield self
+
+    def commit(self) -> None:
+        """Keep what was done since the connection was taken."""
+        self._next_savepoint().commit()
+        self.connect()
+
+    def rollback(self) -> None:
+        """Undo what was done since the connection was taken."""
+        self._next_savepoint().rollback()
+        self.connect()
+
+    def close(self) -> None:
+        """Give back the connection that was taken, or close it."""
+        if not self._taken:
+            super().close()
+            return
+        savepoint = self._next_savepoint()
+        if savepoint.is_active:
+            savepoint.rollback()
+
+    def give_back(self) -> None:
+        """Have nobody have taken it."""
+        self._taken = ()
+
+    def _next_savepoint(self) -> NestedTransaction:
+        if not self._taken:
+            _refuse()
+        *rest, last = self._taken
+        self._taken = tuple(rest)
+        return last
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"url", "driver", "name"}:
+            return getattr(self.engine, name)
+        raise AttributeError(
+            f"An engine is a connection inside rolled_back(), and has no {name!r}."
+        )
+
+
 @contextlib.contextmanager
 def _transaction(engine: Engine) -> Generator[Connection]:
-    with engine.connect() as connection, contextlib.closing(connection.begin()):
+    if isinstance(engine, Connection):
+        raise ConfigurationError("rolled_back() is entered already on this database.")
+    connection = EngineConnection(engine)
+    with (
+        contextlib.closing(connection),
+        contextlib.closing(Connection.begin(connection)),
+    ):
         begin(connection)
-        event.listen(connection, "commit", _refuse)
+        # So a session that was made without our options ends a savepoint too.
+        connection.begin_nested()
+        for name, refuse in _REFUSALS.items():
+            event.listen(connection, name, refuse)
         try:
             yield connection
         finally:
-            event.remove(connection, "commit", _refuse)
+            for name, refuse in _REFUSALS.items():
+                event.remove(connection, name, refuse)
+            connection.give_back()
+            # Whatever SQLAlchemy takes for ended: the pool's next user would commit it.
+            if not connection.invalidated:
+                connection.connection.rollback()
 
 
 def _options(
@@ -106,8 +188,23 @@ def _session(db: Any) -> Generator[Any]:
         end()
 
 
-def _refuse(_connection: Connection) -> None:
+def _refuse(*_: object) -> NoReturn:
     raise AsyncParallelError(
-        "The transaction that rolled_back() is to roll back was to be committed. Commit"
-        " by db.session, not by the connection."
+        "The transaction that rolled_back() is to roll back was to be ended, by a"
+        " connection's own commit() or rollback(), or by a statement. Let the session"
+        " commit and roll back."
     )
+
+
+def _refuse_ending(
+    _connection: Connection, _cursor: object, statement: str, *_: object
+) -> None:
+    if _ENDING.match(statement):
+        _refuse()
+
+
+_REFUSALS: dict[str, Any] = {
+    "commit": _refuse,
+    "rollback": _refuse,
+    "before_cursor_execute": _refuse_ending,
+}

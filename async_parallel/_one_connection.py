@@ -115,9 +115,15 @@ class HeldConnection:
             )
         connection = self._holder
         if isinstance(connection, orm.Session):
-            connection.flush()
-            given = {} if self._engine is None else {"bind": self._engine}
-            connection = connection.connection(bind_arguments=given)
+            session = connection
+            session.flush()
+            bind = self._engine or session.get_bind()
+            # Not by a session that has nothing of its own: it would begin, and inside
+            # a savepoint of somebody else's.
+            if isinstance(bind, Connection):
+                connection = bind
+            else:
+                connection = session.connection(bind_arguments={"bind": bind})
         begin(connection)
         return connection
 
@@ -210,8 +216,8 @@ def begin(connection: Connection) -> None:
             connection.exec_driver_sql("BEGIN")
     elif connection.dialect.detect_autocommit_setting(dbapi):
         raise ConfigurationError(
-            "The connection given to on_connection() is in AUTOCOMMIT, so nothing can"
-            " be rolled back. Leave its isolation_level out."
+            "The connection of the test is in AUTOCOMMIT, so nothing can be rolled"
+            " back. Leave its isolation_level out."
         )
 
 

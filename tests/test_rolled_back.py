@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import flask_sqlalchemy
@@ -10,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from shop import Base, User
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel, scalar_one
 from async_parallel.errors import (
@@ -212,11 +213,127 @@ def test_what_a_gather_writes_is_rolled_back(app: Flask) -> None:
 
 def test_the_connection_cannot_be_committed_itself(app: Flask) -> None:
     """As nothing could be rolled back then; the error says what to do."""
+    end: Callable[[Any], Any]
+    for end in (
+        lambda session: session.connection().commit(),
+        lambda session: session.connection().rollback(),
+        lambda session: session.execute(text(" COMMIT")),
+        lambda session: session.execute(text("rollback")),
+        lambda session: Connection.commit(session.connection()),
+        lambda session: Connection.rollback(session.connection()),
+    ):
+        with app.app_context(), rolled_back(app):
+            session = app.extensions["sqlalchemy"].session
+            _add(session)
+            session.flush()
+            with pytest.raises(AsyncParallelError, match="Let the session commit"):
+                end(session)
+            with contextlib.suppress(Exception):  # as a view that goes on would
+                session.commit()
+        with app.app_context():
+            for engine in app.extensions["sqlalchemy"].engines.values():
+                with engine.connect() as connection:  # the pool's next user
+                    connection.commit()
+            assert run_in_parallel(*COUNTS) == BEFORE
+
+
+def _own_commit(engine: Any) -> None:
+    with Session(engine) as session, session.begin():
+        session.add(User(id=99, name="new"))
+
+
+def _own_rollback(engine: Any) -> None:
+    with Session(engine) as session:
+        session.add(User(id=98, name="never"))
+        session.flush()
+        session.rollback()
+    _own_commit(engine)
+
+
+def _own_failure(engine: Any) -> None:
+    with pytest.raises(IntegrityError), Session(engine) as session, session.begin():
+        session.add(User(id=1, name="twice"))
+    _own_commit(engine)
+
+
+def _connect(engine: Any) -> None:
+    with engine.connect() as connection:
+        connection.execute(sa.insert(User).values(id=97, name="never"))
+        connection.rollback()
+        connection.execute(sa.insert(User).values(id=99, name="new"))
+        connection.commit()
+        connection.execute(sa.insert(User).values(id=98, name="never"))
+
+
+def _connect_and_close(engine: Any) -> None:
+    connection = engine.connect()
+    with connection.begin():
+        connection.execute(sa.insert(User).values(id=99, name="new"))
+    connection.commit()
+    connection.close()
+
+
+def _begin(engine: Any) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.insert(User).values(id=99, name="new"))
+    twice = [{"id": 98, "name": "never"}, {"id": 1, "name": "twice"}]
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(sa.insert(User), twice)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _own_commit,
+        _own_rollback,
+        _own_failure,
+        _connect,
+        _connect_and_close,
+        _begin,
+    ],
+)
+def test_what_uses_the_engine_itself_is_rolled_back(
+    app: Flask, write: Callable[[Any], None]
+) -> None:
+    """A session of its own, or a connection, beside what has been done before."""
+    db = app.extensions["sqlalchemy"]
+    for _ in range(2):
+        with rolled_back(app), app.app_context():
+            db.session.add(Page(id=99))
+            db.session.commit()
+            write(db.engine)
+            assert db.engine.url.database
+            assert run_in_parallel(*COUNTS) == (4, 3)
+            db.engine.connect()  # which nobody closes
+        with app.app_context():
+            assert run_in_parallel(*COUNTS) == BEFORE
+
+
+def test_what_an_engine_has_and_its_connection_not_is_named(app: Flask) -> None:
+    """Whoever wants it learns why it is missing."""
+    db = app.extensions["sqlalchemy"]
+    with rolled_back(app), app.app_context():
+        with pytest.raises(AttributeError, match=r"inside rolled_back.*raw_connection"):
+            db.engine.raw_connection()
+        with (
+            pytest.raises(ConfigurationError, match="entered already"),
+            rolled_back(app),
+        ):
+            pass
+    with pytest.raises(TypeError, match="takes a Flask application"), rolled_back(db):
+        pass
+
+
+def test_a_session_without_changes_is_let_be(app: Flask) -> None:
+    """It would begin inside the savepoint of another, which may end first."""
+    db = app.extensions["sqlalchemy"]
     with app.app_context(), rolled_back(app):
-        session = app.extensions["sqlalchemy"].session
-        _add(session)
-        with pytest.raises(AsyncParallelError, match=r"Commit by db\.session"):
-            session.connection().commit()
+        with app.app_context():
+            db.session.add(User(id=99, name="new"))
+            db.session.flush()
+            assert run_in_parallel(*COUNTS) == (4, 2)
+            db.session.rollback()
+        assert run_in_parallel(*COUNTS) == BEFORE
 
 
 def test_the_application_is_as_before_when_it_ends(app: Flask) -> None:
