@@ -11,6 +11,7 @@ from flask import (
     has_request_context,
     stream_with_context,
 )
+from sqlalchemy import orm
 
 from .errors import ExtensionNotFoundError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 _NOTHING: dict[str, Any] = {}
+_LITE = "_sqlalchemy_sessions"
 
 
 def find_app() -> Flask:
@@ -55,5 +57,22 @@ def callers_sessions() -> Iterator[Any]:
     registry = getattr(scoped, "registry", None)
     if registry is not None and registry.has():
         yield registry()
-    for name in ("_sqlalchemy_sessions", "_sqlalchemy_async_sessions"):
+    for name in (_LITE, "_sqlalchemy_async_sessions"):
         yield from g.get(name, {}).values()
+
+
+def flush_sessions() -> None:
+    """Flush the synchronous ones of them."""
+    for session in callers_sessions():
+        if isinstance(session, orm.Session):
+            session.flush()
+
+
+def drop_sessions() -> None:
+    """Close the synchronous ones of them, so that others are made when next needed."""
+    extension: Any = current_app.extensions.get("sqlalchemy")
+    scoped: Any = getattr(extension, "__dict__", _NOTHING).get("session")
+    if scoped is not None:
+        scoped.remove()
+    for session in g.pop(_LITE, _NOTHING).values():
+        session.close()

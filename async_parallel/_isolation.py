@@ -10,7 +10,8 @@ from unittest import mock
 from sqlalchemy import event, orm
 from sqlalchemy.engine import Connection
 
-from ._flask_context import is_current
+from ._driver import driver_of
+from ._flask_context import callers_sessions, drop_sessions, is_current
 from ._one_connection import begin
 from ._sources import isa, name_of
 from .errors import AsyncParallelError, ConfigurationError
@@ -25,20 +26,19 @@ _ENDING = re.compile(r"\s*(commit|end|abort|rollback(?!\s+to))\b", re.IGNORECASE
 
 
 @contextlib.contextmanager
-def isolated(app: Any) -> Generator[tuple[Mapping[str | None, Connection], Any]]:
+def isolated(app: Any) -> Generator[Mapping[str | None, Connection]]:
     """Have each engine of Flask-SQLAlchemy or -Lite be one connection that rolls back.
 
     Args:
         app: The Flask application.
 
     Yields:
-        The connections, by bind key; and the session of the application context that
-        is active, if one is.
+        The connections, by bind key.
 
     Raises:
         TypeError: It is no application.
-        ConfigurationError: Neither is initialised on the application, or its session
-            has been in use in this context.
+        ConfigurationError: Neither is initialised on the application, or a session of
+            -Lite has been in use in this context.
     """
     if not isa(getattr(app, "extensions", None), dict):
         raise TypeError(
@@ -47,7 +47,8 @@ def isolated(app: Any) -> Generator[tuple[Mapping[str | None, Connection], Any]]
     db = app.extensions.get("sqlalchemy")
     with app.app_context():
         maker: Any = getattr(db, "sessionmaker", None)  # of -Lite
-        if isa(getattr(db, "session", None), orm.scoped_session):
+        is_scoped = isa(getattr(db, "session", None), orm.scoped_session)
+        if is_scoped:
             maker = db.session.session_factory
         elif not isa(maker, orm.sessionmaker):
             raise ConfigurationError(
@@ -56,18 +57,31 @@ def isolated(app: Any) -> Generator[tuple[Mapping[str | None, Connection], Any]]
             )
         engines: dict[str | None, Any] = db.engines
     with contextlib.ExitStack() as stack:
+        if is_current(app):
+            _forget_sessions(is_scoped=is_scoped)
         connections = {
             name: stack.enter_context(_transaction(engine))
             for name, engine in engines.items()
         }
-        replaced = dict(zip(engines.values(), connections.values(), strict=True))
-        options = _options(maker.kw, replaced)
+        # By pool, which copies of an engine with other options have in common.
+        pools = {engine.pool: connections[name] for name, engine in engines.items()}
         stack.enter_context(mock.patch.dict(engines, connections))
-        stack.enter_context(mock.patch.dict(maker.kw, options))
-        session = None
+        stack.enter_context(mock.patch.dict(maker.kw, _options(maker.kw, pools)))
         if is_current(app):
-            session = stack.enter_context(_session(db))
-        yield connections, session
+            stack.callback(drop_sessions)
+        yield connections
+
+
+def _forget_sessions(*, is_scoped: bool) -> None:
+    """Have the current context's sessions be made anew, on the connections."""
+    if not is_scoped:  # who has one of those goes on with it
+        for _ in callers_sessions():
+            raise ConfigurationError(
+                "A session of Flask-SQLAlchemy-Lite has been used before rolled_back()"
+                " in this application context, and would write to the database. Enter"
+                " rolled_back() first, or use that in a context of its own."
+            )
+    drop_sessions()
 
 
 class EngineConnection(Connection):
@@ -159,33 +173,12 @@ def _options(
     options: Mapping[str, Any], connections: Mapping[Any, Connection]
 ) -> dict[str, Any]:
     """What a session is made with, on connections in the place of engines."""
-    bind = options.get("bind")
-    binds: dict[Any, Any] = options.get("binds") or {}
-    return {
-        "join_transaction_mode": _MODE,
-        "bind": connections.get(bind, bind),
-        "binds": {key: connections.get(one, one) for key, one in binds.items()},
+    binds: dict[Any, Any] = {"": options.get("bind"), **(options.get("binds") or {})}
+    binds = {
+        key: connections.get(getattr(bind, "pool", None), bind)
+        for key, bind in binds.items()
     }
-
-
-@contextlib.contextmanager
-def _session(db: Any) -> Generator[Any]:
-    """The session of the application context that is active, with these options."""
-    session = db.session
-    end = session.close
-    if isa(session, orm.scoped_session):
-        end = session.remove
-        end()  # what it has begun would stay outside
-        session = session()
-    if session.join_transaction_mode != _MODE:
-        raise ConfigurationError(
-            "db.session has been used before rolled_back() in this application"
-            " context, and would write to the database. Enter rolled_back() first."
-        )
-    try:
-        yield session
-    finally:
-        end()
+    return {"join_transaction_mode": _MODE, "bind": binds.pop(""), "binds": binds}
 
 
 def _refuse(*_: object) -> NoReturn:
@@ -203,8 +196,21 @@ def _refuse_ending(
         _refuse()
 
 
+def _refuse_outside(connection: Connection, *_: object) -> None:
+    # SQLite ends a transaction by itself, for RAISE(ROLLBACK) or a full disk, and then
+    # to release the next savepoint would be to commit.
+    driver = driver_of(connection)
+    if connection.dialect.name == "sqlite" and not driver.in_transaction:
+        raise AsyncParallelError(
+            "SQLite has ended the transaction that rolled_back() is to roll back, as it"
+            " does for ON CONFLICT ROLLBACK and RAISE(ROLLBACK). Nothing more can be"
+            " written in this test."
+        )
+
+
 _REFUSALS: dict[str, Any] = {
     "commit": _refuse,
     "rollback": _refuse,
+    "savepoint": _refuse_outside,
     "before_cursor_execute": _refuse_ending,
 }

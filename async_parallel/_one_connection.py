@@ -25,7 +25,7 @@ from ._waiting import running_loop
 from .errors import ConfigurationError, HomeLoopError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from sqlalchemy.engine import Engine
 
@@ -50,6 +50,7 @@ class HeldConnection:
 
     Args:
         holder: The connection, or the session.
+        flush: Called before it is used, where its sessions are not the holder.
 
     Attributes:
         backend: The name of the database's dialect.
@@ -60,7 +61,10 @@ class HeldConnection:
         HomeLoopError: It is an asynchronous one, and no event loop runs here.
     """
 
-    def __init__(self, holder: AnyConnection) -> None:
+    def __init__(
+        self, holder: AnyConnection, *, flush: Callable[[], None] | None = None
+    ) -> None:
+        self._flush = flush
         given: Any = holder
         if isa(given, (orm.scoped_session, async_scoped_session)):
             given = given.registry()
@@ -113,17 +117,13 @@ class HeldConnection:
                 " gathered, and ask the app by ASGIAdapter; or give the connection of a"
                 " synchronous driver."
             )
+        if self._flush is not None:
+            self._flush()
         connection = self._holder
         if isinstance(connection, orm.Session):
-            session = connection
-            session.flush()
-            bind = self._engine or session.get_bind()
-            # Not by a session that has nothing of its own: it would begin, and inside
-            # a savepoint of somebody else's.
-            if isinstance(bind, Connection):
-                connection = bind
-            else:
-                connection = session.connection(bind_arguments={"bind": bind})
+            connection.flush()
+            given = {} if self._engine is None else {"bind": self._engine}
+            connection = connection.connection(bind_arguments=given)
         begin(connection)
         return connection
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ._answering import Answers
 from ._binds import DEFAULT, find_binds, find_engines
 from ._engine import make_engine
+from ._flask_context import flush_sessions, is_current
 from ._gather import QueryGatherer
 from ._isolation import isolated
 from ._one_connection import HeldConnection, OneConnection
@@ -84,31 +85,36 @@ def rolled_back(app: Any) -> Generator[None]:
     """Roll back what a test does in the databases of Flask-SQLAlchemy or -Lite.
 
     What a view commits too: meanwhile each of the databases is one connection, in a
-    transaction, and where a session commits or rolls back, a savepoint ends. All
-    gathers run ``on_connection`` of it.
+    transaction, and where a session commits or rolls back, a savepoint ends. Gathers
+    from them run ``on_connection`` of it. Whoever would end the transaction itself
+    gets an ``AsyncParallelError``.
 
     In an application context, its ``db.session`` is flushed before each gather, and
     Flask gives it to the views as well. Without one they have sessions of their own,
-    as they have when they are served. A ``db.engine`` is a connection meanwhile, so
-    that a view cannot call its ``connect()``. Asynchronous sessions of -Lite, and
-    those that are not made by the extension, are not rolled back.
+    as they have when they are served. A ``db.engine`` is that connection, and has
+    ``connect()`` and ``begin()``, but no ``raw_connection()``.
+
+    Not rolled back are: other databases, such as those that only
+    ``ASYNC_PARALLEL_BINDS`` names; asynchronous sessions of -Lite; and engines, and
+    sessions bound to one, that were taken before.
 
     Args:
         app: The Flask application, with ``AsyncParallel``.
 
     Raises:
+        TypeError: It is no application.
         ConfigurationError: Neither of the two, or no ``AsyncParallel``, is initialised
-            on the application; an engine is in AUTOCOMMIT; or -Lite's ``db.session``
-            has been used before in this application context.
+            on the application; an engine is in AUTOCOMMIT; a session of -Lite has been
+            used before in this application context; or this is entered already.
     """
-    with contextlib.ExitStack() as stack:
-        connections, session = stack.enter_context(isolated(app))
-        if session is not None:
-            stack.enter_context(on_connection(app, session))
-        else:
-            for name, connection in connections.items():
-                stack.enter_context(on_connection(app, connection, bind=name))
-        yield
+    with isolated(app) as connections:
+        flush = flush_sessions if is_current(app) else None
+        held = {
+            name or DEFAULT: _on(HeldConnection(connection, flush=flush))
+            for name, connection in connections.items()
+        }
+        with _replaced(app, None, lambda _: held):
+            yield
 
 
 def _on(held: HeldConnection) -> StandIn:
@@ -225,10 +231,10 @@ def _gathers_of(sizes: Sequence[int]) -> str:
 
 @contextlib.contextmanager
 def _replaced(
-    target: Any, alone: StandIn, choose: Callable[[Any], Mapping[str, StandIn]]
+    target: Any, alone: StandIn | None, choose: Callable[[Any], Mapping[str, StandIn]]
 ) -> Generator[None]:
     extension, app = target, None
-    if isa(target, QueryGatherer):
+    if alone is not None and isa(target, QueryGatherer):
         before = target.replace_sessions(alone[1])
         try:
             yield

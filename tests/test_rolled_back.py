@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 from shop import Base, User
 from sqlalchemy import Connection, func, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel, scalar_one
@@ -374,6 +374,111 @@ def test_a_session_that_began_before_writes_nothing(app: Flask) -> None:
             _commit(db.session)
             assert run_in_parallel(*COUNTS) == (4, 3)
         assert run_in_parallel(*COUNTS) == BEFORE
+
+
+def test_what_sqlite_rolls_back_itself_is_told(sqlite: str, archive: str) -> None:
+    """Else the next savepoint that is released would be a COMMIT."""
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = sqlite
+    db = flask_sqlalchemy.SQLAlchemy(app)
+    extension = AsyncParallel(app)
+    trigger = "CREATE TRIGGER no BEFORE INSERT ON users WHEN NEW.id < 0 BEGIN SELECT"
+    with app.app_context():
+        with db.engine.begin() as connection:
+            connection.execute(text(f"{trigger} RAISE(ROLLBACK, 'negative'); END"))
+        with rolled_back(app):
+            with pytest.raises(DBAPIError, match="negative|no such savepoint"):
+                _commit_user(db.session, -1)
+            with contextlib.suppress(Exception):
+                db.session.rollback()
+            db.session.close()
+            with pytest.raises(AsyncParallelError, match="SQLite has ended"):
+                _commit_user(db.session, 99)
+        assert run_in_parallel(COUNTS[0]) == (3,)
+        db.engine.dispose()
+    extension.close()
+
+
+def _commit_user(session: Any, number: int) -> None:
+    session.add(User(id=number, name="new"))
+    session.commit()
+
+
+@pytest.fixture
+def lite(database: str, archive: str) -> Iterator[Flask]:
+    """An application with Flask-SQLAlchemy-Lite, whose binds are copies of engines."""
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_ENGINES"] = {"default": database, "archive": archive}
+    db = flask_sqlalchemy_lite.SQLAlchemy(app)
+    extension = AsyncParallel(app)
+    with app.app_context():
+        copy = db.get_engine("archive").execution_options(is_a_copy=True)
+        db.sessionmaker.configure(
+            binds={Page: copy}, join_transaction_mode="create_savepoint"
+        )
+    yield app
+    with app.app_context():
+        for engine in db.engines.values():
+            engine.dispose()
+    extension.close()
+
+
+def test_a_copy_of_an_engine_is_its_connection_too(lite: Flask) -> None:
+    """With options of its own, and the same pool."""
+    db = lite.extensions["sqlalchemy"]
+    with lite.app_context():
+        for _ in range(2):  # in one context
+            with rolled_back(lite):
+                _commit(db.session)
+                assert db.session.scalar(COUNTS[1].source) == 3
+            with (
+                db.engine.connect() as users,
+                db.get_engine("archive").connect() as pages,
+            ):
+                found = [users.scalar(COUNTS[0].source), pages.scalar(COUNTS[1].source)]
+            assert found == [*BEFORE]
+
+
+def test_a_session_of_another_name_that_began_before_is_refused(lite: Flask) -> None:
+    """Its options tell nothing, as the application may have the same ones."""
+    with lite.app_context():
+        lite.extensions["sqlalchemy"].get_session("other")
+        told = pytest.raises(ConfigurationError, match=r"Enter rolled_back\(\) first")
+        with told, rolled_back(lite):
+            pass
+
+
+def test_the_context_of_another_application_counts_for_nothing(app: Flask) -> None:
+    """Its sessions are not flushed, and are there afterwards."""
+    other = Flask("other")
+    other.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    other_db = flask_sqlalchemy.SQLAlchemy(other)
+    with other.app_context():
+        session = other_db.session()
+        with rolled_back(app), app.app_context():
+            _commit(app.extensions["sqlalchemy"].session)
+            assert run_in_parallel(*COUNTS) == (4, 3)
+        assert other_db.session() is session
+        other_db.engine.dispose()
+
+
+def test_a_session_that_was_removed_is_followed_by_one_that_is_flushed(
+    database: str, archive: str
+) -> None:
+    """Of the context, whichever it is; without a default database too."""
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_BINDS"] = {"users": database, "archive": archive}
+    db = flask_sqlalchemy.SQLAlchemy(app)
+    extension = AsyncParallel(app)
+    with app.app_context():
+        with rolled_back(app):
+            db.session.add(Page(id=98))
+            db.session.remove()
+            db.session.add(Page(id=99))
+            assert run_in_parallel(COUNTS[1]) == (3,)
+        for engine in db.engines.values():
+            engine.dispose()
+    extension.close()
 
 
 def test_a_database_in_memory_can_be_used() -> None:
