@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ClauseElement, Select, orm
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ._job import Job
 
     _Call = LegacyCall | ExtensionCall
+    _Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Answers(Sessions):
@@ -29,7 +31,8 @@ class Answers(Sessions):
         outer: As they were before.
         answers: By statement, function, ``Query`` or label: what the query returns, or
             the exception that it raises. A statement is also for ``all()`` of a legacy
-            query that says the same, and a function for partials of it.
+            query that says the same, and a function or method for partials of it. The
+            first that fits counts.
 
     Raises:
         QueryTypeError: A key could be none of these, so that it would answer nothing.
@@ -123,7 +126,7 @@ def _is_for(key: Any, query: Query[Any]) -> bool:
         return known is source or _is_same(known, source)
     if isinstance(known, ClauseElement) or isinstance(source, ClauseElement):
         return False
-    return known in (source, unwrap(source))
+    return known in (source, unwrap(source)) or _is_partial(known, source)
 
 
 def _is_for_legacy(known: Any, call: LegacyCall) -> bool:
@@ -136,13 +139,24 @@ def _is_for_legacy(known: Any, call: LegacyCall) -> bool:
     return _is_same(known.set_label_style(statement.get_label_style()), statement)
 
 
+def _is_partial(known: Any, source: Any) -> bool:
+    """Whether they are partials of one function, with the same arguments."""
+    if not (isa(known, functools.partial) and isa(source, functools.partial)):
+        return False
+    given = source.args, source.keywords
+    same = _are_same((known.args, known.keywords), given)
+    return same and bool(known.func == source.func)
+
+
 def _is_call(known: _Call, call: _Call) -> bool:
     """Whether they are one call; without arguments, what is known is each of them."""
     if known.method != call.method:
         return False
-    (args, keywords), (given, named) = known.arguments, call.arguments
-    if not args and not keywords:
-        return True
+    return not any(known.arguments) or _are_same(known.arguments, call.arguments)
+
+
+def _are_same(known: _Arguments, call: _Arguments) -> bool:
+    (args, keywords), (given, named) = known, call
     if len(args) != len(given) or keywords.keys() != named.keys():
         return False
     pairs = [*zip(args, given, strict=True)]
@@ -153,7 +167,10 @@ def _is_call(known: _Call, call: _Call) -> bool:
 def _is_equal(known: Any, given: Any) -> bool:
     if isinstance(known, ClauseElement) and isinstance(given, ClauseElement):
         return _is_same(known, given)
-    return known is given or bool(known == given)
+    try:
+        return known is given or bool(known == given)
+    except Exception:  # noqa: BLE001 - of an argument's own, such as an array's
+        return False
 
 
 def _is_same(known: ClauseElement, source: ClauseElement) -> bool:

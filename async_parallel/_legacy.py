@@ -156,7 +156,7 @@ class ExtensionCall:
 
 def _entities(query: Any) -> str:
     described: list[dict[str, Any]] = getattr(query, "column_descriptions", [])
-    return ", ".join(str(column["name"]) for column in described)
+    return ", ".join(str(column["name"] or column["expr"]) for column in described)
 
 
 def _locks(query: Any) -> bool:

@@ -131,7 +131,7 @@ class Query(Generic[T]):
         self.timeout = timeout
         self.bind = bind
         self.source, self.kind = classify(source)
-        self.fetch = _rows_of_text if isinstance(source, sa.TextClause) else _default
+        self.fetch = _fetch_of(source)
         self._label = label
         # Not its getter, which would be a call for each query that has none.
         options: Any = self.kind is Kind.STATEMENT and self.source._execution_options  # noqa: SLF001
@@ -235,6 +235,17 @@ def items(result: Result[Any]) -> Any:
     # Not keys(), which leaves out what has no name of its own, such as an alias.
     width = len(cast("Any", result)._metadata._keys)  # noqa: SLF001
     return unique(result).scalars() if width == 1 else unique(result)
+
+
+def _fetch_of(source: object) -> Callable[[Result[Any]], Any]:
+    if isinstance(source, sa.TextClause):
+        return _rows_of_text
+    # Where a database makes the key, SQLAlchemy has the row returned by itself. What
+    # is public of it, returning_column_descriptions, fails for some statements.
+    is_write = isinstance(source, UpdateBase)
+    return (
+        _default if not is_write or getattr(source, "_returning", None) else _row_count
+    )
 
 
 def _default(result: Result[Any]) -> Any:

@@ -136,7 +136,8 @@ def answers(
         given: What each query returns, in its shape, or the exception that it raises.
             The keys are statements, which are compared by what they say, also with a
             legacy query of which ``all()`` is asked for; legacy queries and their
-            methods, functions, ``Query`` objects, or the labels of queries.
+            methods, functions, partials of them, ``Query`` objects, or the labels of
+            queries. The first that fits counts.
         bind: The database of the application that is meant. Default: all of them.
 
     Raises:

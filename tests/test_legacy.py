@@ -354,18 +354,27 @@ def test_the_methods_of_flask_sqlalchemy_itself_are_queries(forum: Forum) -> Non
         run_in_parallel(db.get_or_404)
 
 
+class Odd:
+    """What cannot be compared, as arrays cannot."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def test_the_methods_of_flask_sqlalchemy_itself_are_answered(forum: Forum) -> None:
     """By the call, whatever it asks for, or the label; and no other call by its."""
     db, by_id = forum.db, select(forum.author).order_by(forum.author.id)
     other = select(forum.author).order_by(forum.author.id)
     given: dict[Any, Any] = {
-        partial(db.get_or_404, forum.author, 2): "the second",
+        partial(db.get_or_404, forum.author, 2000): "the second",
         partial(db.paginate, other, page=2): "a page",
         db.first_or_404: "the first",
         "SQLAlchemy.one_or_404(Author)": NotFound("gone"),
     }
     queries = [
-        partial(db.get_or_404, forum.author, 2),
+        partial(db.get_or_404, forum.author, int("2000")),
         partial(db.paginate, by_id, page=2),
         partial(db.first_or_404, by_id),
     ]
@@ -375,10 +384,14 @@ def test_the_methods_of_flask_sqlalchemy_itself_are_answered(forum: Forum) -> No
             run_in_parallel(partial(db.one_or_404, by_id))
         for unanswered in (
             partial(db.get_or_404, forum.author, 3),
-            partial(db.get_or_404, forum.author, ident=2),
+            partial(db.get_or_404, forum.author, ident=2000),
             partial(db.paginate, by_id, page=1),
             partial(db.paginate, by_id.limit(1), page=2),
             partial(db.get_or_404, forum.visit, 2),
+            partial(db.get_or_404, forum.author),
+            partial(db.get_or_404, forum.author, Odd()),
+            partial(db.paginate, by_id, per_page=2),
+            partial(db.paginate, by_id),
         ):
             with pytest.raises(UnansweredQueryError) as caught:
                 run_in_parallel(unanswered)

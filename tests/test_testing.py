@@ -667,6 +667,20 @@ async def test_an_answer_can_be_attached_to_a_session() -> None:
             assert users == [ada] == [*session]
 
 
+async def test_a_partial_is_a_key_of_its_own() -> None:
+    """For the same arguments; the function is one for all others."""
+    given = {partial(newest, limit=3): "three", newest: "some"}
+    async with FakeGatherer(given) as gatherer:
+        queries = [partial(newest, limit=limit) for limit in (3, 4)]
+        assert await gatherer.gather([*queries, newest]) == ["three", "some", "some"]
+
+
+def newest(session: Session, limit: int = 1) -> list[User]:
+    """The users that came last."""
+    statement = select(User).order_by(User.id.desc()).limit(limit)
+    return [*session.scalars(statement)]
+
+
 async def test_a_legacy_query_is_answered_by_what_it_says() -> None:
     """Where all of it is asked for; what else may be asked has another shape."""
     ada = select(User).filter_by(name="Ada").order_by(User.id)
