@@ -131,10 +131,12 @@ class Query(Generic[T]):
         self.timeout = timeout
         self.bind = bind
         self.source, self.kind = classify(source)
-        self.fetch = _fetch_of(source)
+        self.fetch = _rows_of_text if isinstance(source, sa.TextClause) else _default
         self._label = label
         # Not its getter, which would be a call for each query that has none.
         options: Any = self.kind is Kind.STATEMENT and self.source._execution_options  # noqa: SLF001
+        if self.kind is Kind.STATEMENT and self.source.is_dml:
+            self.fetch = _fetch_of_write(self.source)
         self.streams = bool(options) and not _STREAMING.isdisjoint(options)
 
     @property
@@ -237,15 +239,10 @@ def items(result: Result[Any]) -> Any:
     return unique(result).scalars() if width == 1 else unique(result)
 
 
-def _fetch_of(source: object) -> Callable[[Result[Any]], Any]:
-    if isinstance(source, sa.TextClause):
-        return _rows_of_text
+def _fetch_of_write(source: Any) -> Callable[[Result[Any]], Any]:
     # Where a database makes the key, SQLAlchemy has the row returned by itself. What
     # is public of it, returning_column_descriptions, fails for some statements.
-    is_write = isinstance(source, UpdateBase)
-    return (
-        _default if not is_write or getattr(source, "_returning", None) else _row_count
-    )
+    return _default if source._returning else _row_count  # noqa: SLF001
 
 
 def _default(result: Result[Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -522,6 +523,18 @@ def test_shutting_the_loop_down_under_a_gather_is_one_cancel(postgres: str) -> N
     asyncio.run(leave())
     assert tasks[0].cancelled()
     assert asyncio.run(endless.left()) == 0
+
+
+async def test_a_cursor_of_sqlite_is_closed_before_the_next_call(sqlite: str) -> None:
+    """Though nobody waits for it, and in the thread that made it."""
+    connection = await _sqlite.connect(sqlite.removeprefix("sqlite:///"))
+    cursor = await connection.cursor()
+    await cursor.execute("SELECT id FROM users")
+    await cursor.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed cursor"):
+        await cursor.fetchone()
+    await connection.close()
+    await cursor.close()
 
 
 async def test_a_sqlite_connection_that_is_stopped_twice_answers_twice(
