@@ -37,8 +37,8 @@ def isolated(app: Any) -> Generator[Mapping[str | None, Connection]]:
 
     Raises:
         TypeError: It is no application.
-        ConfigurationError: Neither is initialised on the application, or a session of
-            -Lite has been in use in this context.
+        ConfigurationError: Neither is initialised on the application, it has only
+            asynchronous engines, or a session of -Lite has been in use in this context.
     """
     if not isa(getattr(app, "extensions", None), dict):
         raise TypeError(
@@ -56,6 +56,11 @@ def isolated(app: Any) -> Generator[Mapping[str | None, Connection]]:
                 " session that is rolled back to on_connection()."
             )
         engines: dict[str | None, Any] = db.engines
+    if not engines:
+        raise ConfigurationError(
+            f"There is no synchronous engine on {app.name!r}, whose connection could be"
+            " rolled back. Give an AsyncConnection to on_connection()."
+        )
     with contextlib.ExitStack() as stack:
         if is_current(app):
             _forget_sessions(is_scoped=is_scoped)

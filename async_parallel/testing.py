@@ -104,8 +104,9 @@ def rolled_back(app: Any) -> Generator[None]:
     Raises:
         TypeError: It is no application.
         ConfigurationError: Neither of the two, or no ``AsyncParallel``, is initialised
-            on the application; an engine is in AUTOCOMMIT; a session of -Lite has been
-            used before in this application context; or this is entered already.
+            on the application; it has only asynchronous engines, or one in AUTOCOMMIT;
+            a session of -Lite has been used before in this application context; or
+            this is entered already.
     """
     with isolated(app) as connections:
         flush = flush_sessions if is_current(app) else None

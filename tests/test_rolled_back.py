@@ -529,6 +529,21 @@ def test_a_database_in_memory_can_be_used() -> None:
     extension.close()
 
 
+def test_an_application_with_asynchronous_engines_alone_is_told_what_to_do() -> None:
+    """As nothing of it would be rolled back."""
+    app = Flask("shop")
+    app.config["SQLALCHEMY_ENGINES"] = {}
+    app.config["SQLALCHEMY_ASYNC_ENGINES"] = {"default": "sqlite+aiosqlite://"}
+    flask_sqlalchemy_lite.SQLAlchemy(app, require_default_engine=False)
+    extension = AsyncParallel(app)
+    with (
+        pytest.raises(ConfigurationError, match=r"no synchronous engine on 'shop'"),
+        rolled_back(app),
+    ):
+        pass
+    extension.close()
+
+
 def test_an_application_without_flask_sqlalchemy_is_told_what_to_do() -> None:
     """There is nothing to roll back."""
     app = Flask("shop")
