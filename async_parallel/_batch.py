@@ -241,16 +241,20 @@ class Batch:
 
     def _fail(self, job: Job, error: BaseException) -> None:
         if not job.cancelled:
-            where = "" if self.bind is None else f", on the bind {self.bind!r}"
-            if where and job.query.is_opaque and isinstance(error, sa_exc.DBAPIError):
-                where += "; bind=... names another"
-            error.add_note(
-                f"async_parallel: query {job.position + 1} of {self.size}, {job.label}"
-                f"{where}"
-            )
+            self.name(job, error)
         is_result = isinstance(error, (Exception, asyncio.CancelledError))
         if not (self.return_exceptions and is_result):
             self.abort(error)
+
+    def name(self, job: Job, error: BaseException) -> None:
+        """Say in a note of ``error`` that it was met by ``job``."""
+        where = "" if self.bind is None else f", on the bind {self.bind!r}"
+        if where and job.query.is_opaque and isinstance(error, sa_exc.DBAPIError):
+            where += "; bind=... names another"
+        error.add_note(
+            f"async_parallel: query {job.position + 1} of {self.size}, {job.label}"
+            f"{where}"
+        )
 
     def _tell_of_commits(self, error: BaseException) -> None:
         committed = ", ".join(job.label for job in self.jobs if job.committed)

@@ -119,7 +119,7 @@ class SharedSnapshot:
                     self.database.take(connection, shared=shared)
                     self._is_taken = True
                 else:
-                    is_inside = self._join(connection)
+                    is_inside = self._join(job, connection)
                     if not is_inside:
                         self._end(connection)
             except Exception:
@@ -144,7 +144,7 @@ class SharedSnapshot:
         if self._batch is not None:
             lanes.enqueue(self._batch)
 
-    def _join(self, connection: Connection) -> bool:
+    def _join(self, job: Job, connection: Connection) -> bool:
         if self._is_sealed:
             return False
         try:
@@ -155,6 +155,7 @@ class SharedSnapshot:
             # Perhaps because the query of who leads has failed, which then says more;
             # and who leads in its place sees the snapshot.
             if not self._is_handed_over:
+                job.batch.name(job, error)
                 self._refusal = error
             self._admit_nobody()
             return False

@@ -289,8 +289,10 @@ async def test_a_refusal_waits_for_who_leads(
             raise LookupError("of who leads")
 
     monkeypatch.setattr(PostgreSQLSnapshot, "join", refuse)
-    with pytest.raises(LookupError if fails else SnapshotUnsupportedError):
+    with pytest.raises(LookupError if fails else SnapshotUnsupportedError) as caught:
         await postgres_gatherer.gather(lead, COUNT, COUNT, snapshot=True)
+    number = 1 if fails else 2
+    assert caught.value.__notes__[0].startswith(f"async_parallel: query {number} of 3")
 
 
 @pytest.mark.parametrize("kind", [PostgreSQLSnapshot, SQLiteSnapshot])
