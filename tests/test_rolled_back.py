@@ -10,6 +10,7 @@ import flask_sqlalchemy_lite
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from pages import Page, make_pages
 from shop import Base, User
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -26,19 +27,6 @@ from async_parallel.testing import rolled_back
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-class Archived(DeclarativeBase):
-    """Of all models that live in the archive."""
-
-    metadata = sa.MetaData(info={"bind_key": "archive"})
-
-
-class Page(Archived):
-    """One of two."""
-
-    __tablename__ = "pages"
-    id: Mapped[int] = mapped_column(primary_key=True)
 
 
 class Notes(DeclarativeBase):
@@ -65,13 +53,7 @@ BEFORE = (3, 2)
 @pytest.fixture
 def archive(tmp_path: Path) -> str:
     """A SQLite file with the pages."""
-    url = f"sqlite:///{tmp_path / 'archive.sqlite3'}"
-    engine = sa.create_engine(url)
-    Archived.metadata.create_all(engine)
-    with engine.begin() as connection:
-        connection.execute(sa.insert(Page), [{"id": 1}, {"id": 2}])
-    engine.dispose()
-    return url
+    return make_pages(tmp_path, 2)
 
 
 @pytest.fixture(params=["Flask-SQLAlchemy", "Lite"])

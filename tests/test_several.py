@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from pages import Archived, Page, make_pages
 from shop import User
 from sqlalchemy import func, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
+from sqlalchemy.orm import DeclarativeBase, aliased
 
 from async_parallel import (
     AsyncParallel,
@@ -47,20 +48,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-class Archived(DeclarativeBase):
-    """Of all models that live in the archive."""
-
-    metadata = sa.MetaData(info={"bind_key": "archive"})
-
-
-class Page(Archived):
-    """One of three."""
-
-    __tablename__ = "pages"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str]
-
-
 class Lost(DeclarativeBase):
     """Of a bind that nobody has configured."""
 
@@ -79,14 +66,7 @@ ENDLESS_PAGES = select(func.count()).select_from(_numbers.join(Page, sa.true()))
 @pytest.fixture
 def archive(tmp_path: Path) -> str:
     """A SQLite file with the pages."""
-    url = f"sqlite:///{tmp_path / 'archive.sqlite3'}"
-    engine = sa.create_engine(url)
-    Archived.metadata.create_all(engine)
-    with engine.begin() as connection:
-        pages = [{"id": i, "text": f"page {i}"} for i in (1, 2, 3)]
-        connection.execute(sa.insert(Page), pages)
-    engine.dispose()
-    return url
+    return make_pages(tmp_path, 3)
 
 
 @pytest.fixture
