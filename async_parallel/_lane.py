@@ -134,10 +134,10 @@ class Lane(SnapshotMember):
             if self._connection is not None:
                 self._sessions.terminate(self._connection)
             return
-        # What comes late ends whatever runs by then: so not a COMMIT, and not where
-        # somebody else goes on with the connection.
-        stops = job.cancelled and not job.committing
-        if stops and self._sessions.outermost and self._connection is not None:
+        # What comes late ends whatever runs by then: so not a COMMIT, which is not
+        # cancelled, and not where somebody else goes on with the connection.
+        is_alone = job.cancelled and self._sessions.outermost
+        if is_alone and self._connection is not None:
             self._sessions.interrupt_again(self._connection)
         self._urge_later(job, 2 * delay, grace)
 
