@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 
 # Seconds that the server has to end a statement that was cancelled.
 _SETTLE_TIMEOUT = 2.0
+# Seconds that the server waits longer than we do before it ends a statement.
+_BOUND_MARGIN = 1.0
+_LONGEST_BOUND = 2**31 - 1  # in ms, as the server counts; 24 days
+_BOUND = "async_parallel.statement_timeout"
+_SET_BOUND = """
+    SELECT set_config(name, CASE
+        WHEN {limit} = 0 OR reset_val::bigint BETWEEN 1 AND {limit} THEN reset_val
+        ELSE '{limit}' END, false)
+    FROM pg_settings WHERE name = 'statement_timeout' AND pg_backend_pid() = {pid}
+"""
+_UNBOUNDED = -1
 
 
 class Backend:
@@ -66,6 +78,9 @@ class Backend:
     def refused_write(self, error: DBAPIError) -> bool:
         """Whether ``error`` says that the session is read-only."""
         raise NotImplementedError
+
+    def bound(self, connection: Connection, seconds: float | None) -> None:
+        """Have the server itself end statements after ``seconds``, where it can."""
 
     def interrupt(self, connection: Connection) -> None:
         """Stop what runs on the server, where cancelling the task alone does not."""
@@ -113,6 +128,22 @@ class PostgreSQL(Backend):
 
     def refused_write(self, error: DBAPIError) -> bool:
         return sqlstate(error) == self._READ_ONLY_SQL_TRANSACTION
+
+    def bound(self, connection: Connection, seconds: float | None) -> None:
+        limit = 0 if seconds is None else math.ceil((seconds + _BOUND_MARGIN) * 1_000)
+        if limit > _LONGEST_BOUND:
+            limit = 0
+        if connection.info.get(_BOUND, 0) in {limit, _UNBOUNDED}:
+            return
+        driver = driver_of(connection)
+        if not hasattr(driver, "get_server_pid"):  # not asyncpg
+            connection.info[_BOUND] = _UNBOUNDED
+            return
+        # A shorter limit stays, of the role's or of the URL's. Behind a pooler that has
+        # other connections to the server than to us, it would be set for anybody.
+        sql = _SET_BOUND.format(limit=limit, pid=driver.get_server_pid())
+        answer = translated(connection, driver.execute, sql)
+        connection.info[_BOUND] = limit if answer == "SELECT 1" else _UNBOUNDED
 
     def interrupt_again(self, connection: Connection) -> bool:
         # The server forgets a request that comes before the statement does, as each is

@@ -35,6 +35,7 @@ class Batch:
         size: How many jobs the gather has.
         on_finished: Called with each job that has run to its end.
         outer: The query that the gather is made inside of, if it is.
+        timeout: Seconds that all of it may take; ``None`` for no limit.
 
     Attributes:
         snapshot: What all of them see, if they are to see one state.
@@ -50,9 +51,11 @@ class Batch:
         size: int,
         on_finished: Callable[[Job], None] | None = None,
         outer: Job | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.read_only = read_only
         self.outer = outer
+        self.timeout = timeout
         self.jobs: Sequence[Job] = ()
         self.size = size
         self.error: BaseException | None = None

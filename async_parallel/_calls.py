@@ -135,6 +135,7 @@ class GatherCall:
             size=len(self.queries),
             on_finished=self.on_finished,
             outer=self.outer,
+            timeout=self.timeout,
         )
         batch.bind = self.bind
         copy = self.context.copy

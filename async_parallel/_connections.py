@@ -49,7 +49,10 @@ class Connections:
 
     Attributes:
         owned: As given.
+        bounds: Whether the server was told of any connection when to end statements.
     """
+
+    bounds = False
 
     def __init__(
         self,
@@ -156,6 +159,18 @@ class Connections:
         pool = self.engine.sync_engine.pool
         self.engine.sync_engine.dispose(close=False)
         return pool
+
+    def bound(self, connection: Connection, seconds: float | None) -> None:
+        """Have the server itself end statements that run longer than ``seconds``.
+
+        For where no cancel arrives: the network is cut, the process killed, or the
+        server behind a balancer another one. Only the first time, and where ``seconds``
+        change, does it cost a round trip, so that it cannot be what is left of a
+        deadline; and a connection of another's engine is left as it is.
+        """
+        if self.owned:
+            self.bounds = True
+            self._backend.bound(connection, seconds)
 
     def interrupt(self, connection: Connection) -> None:
         """Stop what ``connection`` runs, where cancelling the task alone does not."""

@@ -24,6 +24,7 @@ class Job:
     Times are those of ``time.perf_counter``, in seconds; ``None`` until it happens.
 
     Attributes:
+        timeout: Seconds that it may take, of its own or of its gather.
         plain: Whether one statement in AUTOCOMMIT, and so one round trip, is all of it.
         entered: Whether the user's function, or a write, has begun.
         committing: Whether its COMMIT was sent, so that nobody may cancel it any more.
@@ -50,6 +51,7 @@ class Job:
         "query",
         "started_at",
         "task",
+        "timeout",
         "value",
     )
 
@@ -60,6 +62,11 @@ class Job:
         self.position = position
         self.query = query
         self.context = context
+        self.timeout = batch.timeout
+        if query.timeout is not None and (
+            self.timeout is None or query.timeout < self.timeout
+        ):
+            self.timeout = query.timeout
         self.plain = (
             batch.read_only
             and query.kind is Kind.STATEMENT

@@ -253,21 +253,39 @@ class Lane(SnapshotMember):
                 raise SnapshotLostError(job.query.label, LOST)
             connection = self._connect()
             try:
+                if job.timeout is not None or self._sessions.bounds:
+                    self._bound(job, connection)
                 snapshot = job.batch.snapshot
                 if snapshot is not None and snapshot is not self._snapshot:
                     self._enter(job, snapshot, connection)
                 value = self._execute(job, connection)
             except sa_exc.StatementError as error:
-                if is_loss(error):
-                    self._sessions.spoil(connection)
-                pause = pause_before_repeat(error, tries)
-                if pause is None or not (job.repeatable and self._sessions.outermost):
+                pause = self._pause_before_repeat(job, error, tries)
+                if pause is None:
                     raise
             else:
                 if snapshot is not None:
                     snapshot.check(job, connection)
                 return value
             await_only(asyncio.sleep(pause))
+
+    def _bound(self, job: Job, connection: Connection) -> None:
+        """Have the server end what ``job`` asks it, should we not be able to."""
+        # In a snapshot it would be undone at the end.
+        if self._snapshot is None and self._sessions.outermost:
+            # A COMMIT that waits for standbys would be cut short.
+            seconds = job.timeout if job.batch.read_only else None
+            self._sessions.bound(connection, seconds)
+
+    def _pause_before_repeat(
+        self, job: Job, error: sa_exc.StatementError, tries: int
+    ) -> float | None:
+        """Seconds to wait before ``job``, which has failed, may be run again."""
+        if is_loss(error) and self._connection is not None:
+            self._sessions.spoil(self._connection)
+        if job.repeatable and self._sessions.outermost:
+            return pause_before_repeat(error, tries)
+        return None
 
     def _execute(self, job: Job, connection: Connection) -> Any:
         # What is no SELECT, such as SET, must not outlast its query in a snapshot.

@@ -140,6 +140,7 @@ def _options(call: GatherCall) -> dict[str, Any]:
         "return_exceptions": call.return_exceptions,
         "size": len(call.queries),
         "outer": call.outer,
+        "timeout": call.timeout,
     }
 
 

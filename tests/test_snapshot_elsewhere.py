@@ -183,6 +183,23 @@ async def test_no_gather_waits_for_ever_in_the_queue_of_pgbouncer(
 
 
 @needs_pgbouncer
+async def test_no_limit_of_a_gather_is_left_to_who_comes_next_behind_pgbouncer(
+    start_pgbouncer: Callable[..., str], make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Its connections to the server are for all its clients, so none is limited."""
+    url = start_pgbouncer(pool_size=2, ignored=READ_ONLY)
+    gatherer = make_gatherer(url, engine_options={"connect_args": unprepared()})
+
+    def limit(session: Session) -> Any:
+        return session.scalar(text("SHOW statement_timeout"))
+
+    for snapshot in (False, True):
+        limits = await gatherer.gather([limit] * 5, timeout=30, snapshot=snapshot)
+        assert limits == ["0"] * 5
+    assert await gatherer.gather([limit] * 5) == ["0"] * 5
+
+
+@needs_pgbouncer
 async def test_pgbouncer_says_which_parameter_it_refuses(
     start_pgbouncer: Callable[..., str], make_gatherer: Callable[..., QueryGatherer]
 ) -> None:

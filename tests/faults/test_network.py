@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
+from activity import Activity
 from faults import (
     LATE,
     FaultyProxy,
@@ -23,7 +24,7 @@ from sqlalchemy import create_engine, orm, select, text
 from sqlalchemy.exc import DBAPIError
 from sweep import PATIENCE, complaints
 
-from async_parallel import QueryGatherer, _lane, scalar
+from async_parallel import QueryGatherer, _backends, _lane, scalar
 from async_parallel.errors import GatherTimeoutError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 STATEMENT = select(User.id).order_by(User.id)
 LEGACY = orm.Session().query(User.name).order_by(User.id)
 ENDLESS = text("SELECT pg_sleep(600) /* arrives late */")
+RUNNING = "query LIKE '%arrives late%' AND state = 'active'"
 IDS = [1, 2, 3]
 TIMEOUT = 0.1
 # More messages than a query has, in either direction.
@@ -70,6 +72,16 @@ class Functions:
         """Ask in async style."""
         self.calls += 1
         return (await session.scalars(STATEMENT)).all()
+
+
+def endless(session: orm.Session) -> None:
+    """Run until stopped, in sync style."""
+    session.execute(ENDLESS)
+
+
+async def endless_async(session: AsyncSession) -> None:
+    """Run until stopped."""
+    await session.execute(ENDLESS)
 
 
 @pytest.fixture
@@ -270,6 +282,36 @@ async def test_a_black_hole_is_left_without_help(
             await gatherer.gather(STATEMENT, timeout=TIMEOUT)
 
 
+@pytest.mark.parametrize("snapshot", [False, True])
+@pytest.mark.parametrize("warm", [True, False])
+async def test_what_no_cancel_reaches_is_ended_by_the_server_itself(
+    postgres: str,
+    make_gatherer: Callable[..., QueryGatherer],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    snapshot: bool,
+    warm: bool,
+) -> None:
+    """It knows the timeout too, so nothing runs on behind a network that is cut."""
+    monkeypatch.setattr(_lane, "_CANCEL_GRACE", TIMEOUT)
+    monkeypatch.setattr(_backends, "_BOUND_MARGIN", 2 * TIMEOUT)
+    activity = Activity(postgres)
+    queries = [ENDLESS, endless, endless_async]
+    async with FaultyProxy(activity.url) as proxy:
+        gatherer = make_gatherer(proxy.url)
+        if warm:
+            await gatherer.gather([STATEMENT] * 3)
+        gathering = asyncio.ensure_future(
+            gatherer.gather(queries, timeout=1, snapshot=snapshot)
+        )
+        await asyncio.to_thread(activity.wait_for, 3, RUNNING)
+        proxy.black_hole()
+        with pytest.raises(GatherTimeoutError):
+            await gathering
+        await asyncio.to_thread(activity.wait_for, 0, RUNNING)
+        check_clean(gatherer)
+
+
 @pytest.mark.parametrize("way", list(Way))
 async def test_a_server_that_vanishes_without_a_word_ends_with_the_timeout(
     way: Way,
@@ -299,16 +341,6 @@ async def test_a_slow_network_changes_no_result(
     assert functions.calls == 6
 
 
-def endless(session: orm.Session) -> None:
-    """Run until stopped, in sync style."""
-    session.execute(ENDLESS)
-
-
-async def endless_async(session: AsyncSession) -> None:
-    """Run until stopped."""
-    await session.execute(ENDLESS)
-
-
 @pytest.mark.parametrize(
     "query",
     [ENDLESS, endless, endless_async],
@@ -328,8 +360,7 @@ async def test_a_query_that_arrives_after_its_cancel_is_stopped(
         proxy.plan(be_late, Way.TO_SERVER, message)
         with pytest.raises(GatherTimeoutError):
             await gatherer.gather(query, timeout=LATE / 3)
-        active = "query LIKE '%arrives late%' AND state = 'active'"
-        assert await asyncio.to_thread(backends, active) == 0
+        assert await asyncio.to_thread(backends, RUNNING) == 0
         if proxy.struck == struck:
             break
     assert message >= 3

@@ -37,7 +37,8 @@ class CountingProxy:
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         port: int = self._server.sockets[0].getsockname()[1]
-        self.url = self._server_url.set(host="127.0.0.1", port=port, query={})
+        url = self._server_url.set(host="127.0.0.1", port=port)
+        self.url = url.difference_update_query(["host", "port"])
         return self
 
     async def __aexit__(
