@@ -10,7 +10,7 @@ from shop import User
 from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sweep import Cancel, Deadline, Failure, Sweep
+from sweep import Cancel, Deadline, Ending, Failure, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,6 +121,23 @@ async def test_a_deadline_that_passes_as_an_answer_arrives_leaves_nothing(
     """The timeout strikes when an answer is there and its task does not know."""
     sweep = Sweep(observer, [query], IDS, warm=warm)
     await sweep.run(Deadline)
+    check_reached(sweep, *closing(query), warm=warm)
+
+
+@some
+@pytest.mark.parametrize(
+    "make", [Cancel, lambda: Cancel(0), Deadline], ids=["once", "twice", "deadline"]
+)
+async def test_an_end_while_the_server_is_told_the_timeout_leaves_nothing(
+    query: Any,
+    make: Callable[[], Ending],
+    postgres_observer: Observer,
+    *,
+    warm: bool,
+) -> None:
+    """It has to be told each time, as the gathers between have none."""
+    sweep = Sweep(postgres_observer, [query] * 2, IDS, warm=warm, timeout=600)
+    await sweep.run(make)
     check_reached(sweep, *closing(query), warm=warm)
 
 

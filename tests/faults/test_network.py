@@ -121,20 +121,25 @@ def check_clean(gatherer: QueryGatherer) -> None:
         pytest.param(LEGACY.all, [("user 1",), ("user 2",), ("user 3",)], id="legacy"),
     ],
 )
+@pytest.mark.parametrize("timeout", [None, 600])
 async def test_a_query_that_loses_its_connection_is_asked_again(
     query: Any,
     result: Any,
     fault: Fault,
     way: Way,
+    timeout: float | None,
     gatherer: QueryGatherer,
     proxy: FaultyProxy,
 ) -> None:
-    """At whichever message it is lost, a second connection gives the answer."""
+    """At whichever message it is lost, a second connection gives the answer.
+
+    One of them may be that which tells the server of the timeout.
+    """
     for message in range(MOST_MESSAGES):
         await gatherer.gather([query] * 2)
         connections = proxy.connections
         proxy.plan(fault, way, message)
-        assert await gatherer.gather(query) == (result,)
+        assert await gatherer.gather(query, timeout=timeout) == (result,)
         if proxy.struck == message:
             break
         assert proxy.connections - connections == 1
