@@ -178,24 +178,31 @@ class Connections:
         if is_async and not (connection.closed or connection.invalidated):
             self._backend.interrupt(connection)
 
-    def interrupt_again(self, connection: Connection) -> None:
-        """Stop what ``connection`` still runs, though its task was cancelled."""
+    def interrupt_again(self, connection: Connection) -> bool:
+        """Stop what ``connection`` still runs, though its task was cancelled.
+
+        Returns:
+            Whether the server was asked to.
+        """
         gone = connection.closed or connection.invalidated
-        if not gone and self._backend.interrupt_again(connection):
-            self.spoil(connection)  # the next query is not to be met by it
+        if gone or not self._backend.interrupt_again(connection):
+            return False
+        self.spoil(connection)  # the next query is not to be met by it
+        return True
 
     def settle(self, connection: Connection, *, reads: bool) -> None:
         """Wait until a statement that was cancelled has ended on the server.
 
-        Where the server does not say so in time, where the statement may have left
-        something behind, such as a ``SET``, and after many of them, of which each may
-        have left a prepared statement, the connection is closed.
+        Where the server does not say so in time, or had to be asked twice, where the
+        statement may have left something behind, such as a ``SET``, and after many of
+        them, of which each may have left a prepared statement, the connection is
+        closed.
         """
         if connection.closed or connection.invalidated or is_torn(connection):
             return
         stops = connection.info[_STOPS] = connection.info.get(_STOPS, 0) + 1
         whole = reads and stops < _MOST_STOPS and self._backend.settle(connection)
-        if not whole:
+        if not whole or _SPOILED in connection.info:
             connection.invalidate()
 
     def terminate(self, connection: Connection) -> None:

@@ -42,6 +42,8 @@ _CANCEL_GRACE = 4.0
 _CANCEL_RETRY = 0.01
 # Seconds until the server is asked again to end a cancelled query; then twice as many.
 _URGE = 0.1
+# Seconds that the last such request has before the connection is closed.
+_LAST_REQUEST = 0.5
 
 
 class _Stopped(OSError):  # noqa: N818 - it never leaves this module
@@ -131,8 +133,7 @@ class Lane(SnapshotMember):
         if job is not self.job:
             return
         if grace <= 0:
-            if self._connection is not None:
-                self._sessions.terminate(self._connection)
+            self._cut_off(job)
             return
         # What comes late ends whatever runs by then: so not a COMMIT, which is not
         # cancelled, and not where somebody else goes on with the connection.
@@ -140,6 +141,19 @@ class Lane(SnapshotMember):
         if is_alone and self._connection is not None:
             self._sessions.interrupt_again(self._connection)
         self._urge_later(job, 2 * delay, grace)
+
+    def _cut_off(self, job: Job) -> None:
+        """Close the connection of ``job``, but have the server end its query before."""
+        connection = self._connection
+        if connection is None:
+            return
+        if job.cancelled and self._sessions.interrupt_again(connection):
+            # Closed at once, asyncpg would not ask.
+            self._last_resort = asyncio.get_running_loop().call_later(
+                _LAST_REQUEST, self._sessions.terminate, connection
+            )
+        else:
+            self._sessions.terminate(connection)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """See to a job whose lane was cancelled before it began."""

@@ -9,9 +9,14 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 from faults import LATE
 from sqlalchemy import text
+from sqlalchemy.exc import PendingRollbackError
 
-from async_parallel import Query, QueryGatherer, scalar
-from async_parallel.errors import GatherTimeoutError, QueryTimeoutError
+from async_parallel import Query, QueryGatherer, _lane, scalar
+from async_parallel.errors import (
+    GatherTimeoutError,
+    QueryTimeoutError,
+    SnapshotLostError,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -70,3 +75,27 @@ async def test_the_next_query_of_a_snapshot_is_not_met(
     )
     assert isinstance(stopped, QueryTimeoutError)
     assert slept == "slept"
+
+
+async def test_who_goes_on_after_the_last_request_has_lost_the_connection(
+    postgres_gatherer: QueryGatherer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is told by another error than that of a query that somebody stopped."""
+    monkeypatch.setattr(_lane, "_CANCEL_GRACE", 0.1)
+
+    async def function(session: AsyncSession) -> Any:
+        with pytest.raises(GatherTimeoutError):
+            await postgres_gatherer.gather(ENDLESS, timeout=0.1)
+        return await session.scalar(AWHILE.source)
+
+    with pytest.raises(PendingRollbackError):
+        await postgres_gatherer.gather(function)
+    stopped, lost = await postgres_gatherer.gather(
+        Query(ENDLESS, timeout=0.1),
+        AWHILE,
+        snapshot=True,
+        max_concurrency=1,
+        return_exceptions=True,
+    )
+    assert isinstance(stopped, QueryTimeoutError)
+    assert isinstance(lost, SnapshotLostError)

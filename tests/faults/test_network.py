@@ -369,3 +369,43 @@ async def test_a_query_that_arrives_after_its_cancel_is_stopped(
         if proxy.struck == struck:
             break
     assert message >= 3
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+@pytest.mark.parametrize(
+    "query",
+    [ENDLESS, endless, endless_async],
+    ids=["statement", "function", "async function"],
+)
+async def test_it_is_stopped_too_where_the_connection_is_that_of_others(
+    query: Any,
+    gatherer: QueryGatherer,
+    proxy: FaultyProxy,
+    backends: Callable[[str], int],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    snapshot: bool,
+) -> None:
+    """In a snapshot, and inside another query: when the connection is given up."""
+    monkeypatch.setattr(_lane, "_CANCEL_GRACE", 2 * LATE)
+
+    async def outer(_session: AsyncSession) -> None:
+        await gatherer.gather(query, timeout=LATE / 3)
+
+    async def gather() -> None:
+        if snapshot:
+            await gatherer.gather(query, timeout=LATE / 3, snapshot=True)
+        else:
+            await gatherer.gather(outer)
+
+    for message in range(MOST_MESSAGES):
+        proxy.forget_plans()
+        await gatherer.gather(STATEMENT)
+        struck = proxy.struck
+        proxy.plan(be_late, Way.TO_SERVER, message)
+        with pytest.raises(GatherTimeoutError):
+            await gather()
+        assert await asyncio.to_thread(backends, RUNNING) == 0
+        if proxy.struck == struck:
+            break
+    assert message >= 3
