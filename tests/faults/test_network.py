@@ -360,7 +360,9 @@ async def test_a_query_that_arrives_after_its_cancel_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """PostgreSQL forgets a cancel that comes when nothing runs."""
-    monkeypatch.setattr(_lane, "_LAST_REQUEST", 0)  # that would be much later
+    # What else would end it, later.
+    monkeypatch.setattr(_lane, "_LAST_REQUEST", 0)
+    monkeypatch.setattr(_backends, "_BOUND_MARGIN", 600)
     for message in range(MOST_MESSAGES):
         proxy.forget_plans()
         await gatherer.gather(STATEMENT)
@@ -391,6 +393,7 @@ async def test_it_is_stopped_too_where_the_connection_is_that_of_others(
 ) -> None:
     """In a snapshot, and inside another query: when the connection is given up."""
     monkeypatch.setattr(_lane, "_CANCEL_GRACE", 2 * LATE)
+    monkeypatch.setattr(_backends, "_BOUND_MARGIN", 600)
 
     async def outer(_session: AsyncSession) -> None:
         await gatherer.gather(query, timeout=LATE / 3)
