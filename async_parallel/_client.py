@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,8 @@ T = TypeVar("T")
 # gone: what is over sooner is not worth stopping.
 _PATIENCE = 0.05
 _LOOK_AHEAD = 64 * 1024
+# Seconds that what is not wanted of a body may take to arrive.
+_LINGER = 1.0
 
 
 class Client:
@@ -52,6 +55,7 @@ class Client:
         "_expects_body",
         "_listener",
         "_lock",
+        "_looks_ahead",
         "_receive",
         "_receiving",
         "_timer",
@@ -70,6 +74,7 @@ class Client:
         self._lock = threading.Lock()
         self._receive = receive
         self._expects_body = expects_body
+        self._looks_ahead = False
         self._receiving = False
         self._arrived: asyncio.Future[None] | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -95,6 +100,21 @@ class Client:
             self._receiving = False
         self._arm()
 
+    @property
+    def owes_body(self) -> bool:
+        """Whether it has announced a body of which something is to come."""
+        return self._expects_body and self.more and not self.gone
+
+    async def discard(self) -> None:
+        """Receive what is to come of an unwanted body: a little, for a while."""
+        left = _LOOK_AHEAD
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                while self.owes_body and left > 0:
+                    await self.receive()
+                    left -= len(self.chunk)
+                    self.chunk = memoryview(b"")
+
     def take_into(self, buffer: Any) -> int:
         """Move what was received to ``buffer``; return how much. From any thread."""
         with self._lock:
@@ -111,8 +131,7 @@ class Client:
             beside_body: Look ahead in a body that nobody has read, 64 KiB at most, for
                 what would otherwise never end. Nothing of it is lost.
         """
-        if beside_body:
-            self._expects_body = False
+        self._looks_ahead |= beside_body
         if self.gone:
             leave(ClientDisconnected())
         elif not self._ended:
@@ -127,13 +146,15 @@ class Client:
     async def while_there(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Await ``function(*args)``, and cancel that when the client goes.
 
+        It looks ahead in a body that has not been read, as nothing else will.
+
         Raises:
             ClientDisconnected: The client has gone.
         """
         if self.gone:
             raise ClientDisconnected
         interruption = _Interruption()
-        self.watch(interruption.interrupt)
+        self.watch(interruption.interrupt, beside_body=True)
         try:
             return await function(*args)
         except asyncio.CancelledError:
@@ -170,7 +191,8 @@ class Client:
 
     @property
     def _may_listen(self) -> bool:
-        enough = self._expects_body or len(self.chunk) >= _LOOK_AHEAD
+        looks_ahead = self._looks_ahead or not self._expects_body
+        enough = len(self.chunk) >= _LOOK_AHEAD or not looks_ahead
         waits_for_reader = self.more and enough
         busy = self._receiving or self._listener is not None or self.gone
         return bool(self._watchers) and not (waits_for_reader or busy)

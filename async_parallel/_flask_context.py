@@ -9,6 +9,7 @@ from flask import (
     g,
     has_app_context,
     has_request_context,
+    request,
     stream_with_context,
 )
 from sqlalchemy import orm
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
+    from werkzeug.exceptions import HTTPException
 
 _NOTHING: dict[str, Any] = {}
 _LITE = "_sqlalchemy_sessions"
@@ -47,6 +49,11 @@ def is_current(app: Any) -> bool:
 def keep_context(items: Iterator[Any]) -> Iterator[Any]:
     """``items``, made in the request's context if there is one."""
     return stream_with_context(items) if has_request_context() else items
+
+
+def respond(error: HTTPException) -> Any:
+    """The response of ``error`` to the current request."""
+    return error.get_response(request.environ)
 
 
 def callers_sessions() -> Iterator[Any]:

@@ -30,10 +30,7 @@ def answer_overload(app: Any) -> None:
             retry_after=error.retry_after,
         )
         unavailable.__cause__ = error
-        answered = app.handle_http_exception(unavailable)
-        if answered is unavailable:
-            answered = unavailable.get_response()  # whose body needs no thread
-        response = app.make_response(answered)
+        response = app.make_response(app.handle_http_exception(unavailable))
         if response.status_code == unavailable.code:
             response.headers.setdefault("Retry-After", str(error.retry_after))
         return response

@@ -12,6 +12,8 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from werkzeug.exceptions import HTTPException
+
 from ._serving import await_here, is_serving, off_loop, serve, served_request
 from ._streams import streamable
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from ._home_loop import HomeLoop
     from ._streams import Keep
+
+    Respond = Callable[[HTTPException], Any]
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -50,20 +54,29 @@ class Router:
         on_portal: Called before one of them is sent to the portal, which must be
             stopped some day.
         keep: Keeps the request's context for an iterator that makes a response.
+        respond: Makes the response to the current request of an HTTP error.
     """
 
     def __init__(
-        self, app: Any, home: HomeLoop, on_portal: Callable[[], None], keep: Keep
+        self,
+        app: Any,
+        home: HomeLoop,
+        on_portal: Callable[[], None],
+        keep: Keep,
+        respond: Respond,
     ) -> None:
         self._app = app
         self._home = home
         self._on_portal = on_portal
         self._keep = keep
+        self._respond = respond
         self._by_flask = app.async_to_sync
         self._make_context = app.request_context
+        self._make_response = app.make_response
         app.async_to_sync = self.async_to_sync
         app.ensure_sync = self.ensure_sync
         app.request_context = self.request_context
+        app.make_response = self.make_response
         for name in ("do_teardown_request", "do_teardown_appcontext"):
             setattr(app, name, functools.partial(_tear_down, getattr(app, name)))
 
@@ -84,6 +97,16 @@ class Router:
         # The application may set its session interface at any time.
         _route_session(self._app.session_interface)
         return self._make_context(environ)
+
+    def make_response(self, given: Any) -> Any:
+        """The response that Flask makes of what a view or a handler gave.
+
+        An HTTP error that nobody handled it calls as a WSGI application, whose answer
+        is an iterator: it cannot be told from one that blocks.
+        """
+        if is_serving() and _is_plain_error(given):
+            given = self._respond(given)
+        return self._make_response(given)
 
     def _at_home(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if is_serving():
@@ -123,6 +146,13 @@ def _tear_down(teardown: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
         return teardown(*args, **kwargs)
     finally:
         request.tears_down = False
+
+
+def _is_plain_error(given: Any) -> bool:
+    """Whether it is an HTTP error that makes its response when it is called."""
+    if not isinstance(given, HTTPException) or given.response is not None:
+        return False  # a response of the application's is not to be changed
+    return type(given).__call__ is HTTPException.__call__
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

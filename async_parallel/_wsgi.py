@@ -58,6 +58,7 @@ class Exchange:
         self._request = request
         self._client = request.client
         self._max_headers = max_headers
+        self._is_http_2 = scope["http_version"] >= _HTTP_2
         self._start: Message | None = None
         self._announced: int | None = None  # by Content-Length
         self._sent = 0
@@ -123,7 +124,6 @@ class Exchange:
         self._announced = None
         self._has_body = code not in _NO_BODY and self._scope["method"] != "HEAD"
         encoded: list[tuple[bytes, bytes]] = []
-        http_2 = self._scope["http_version"] >= _HTTP_2
         for name, value in headers:
             if _UNSAFE.search(value):
                 raise _unsafe(name, value)
@@ -134,7 +134,7 @@ class Exchange:
                 if self._announced is not None or not _DIGITS.fullmatch(value):
                     raise _unsafe(name, value)
                 self._announced = int(value)
-            elif lowered in _HOP_BY_HOP and (http_2 or lowered == _CHUNKED):
+            elif lowered in _HOP_BY_HOP and (self._is_http_2 or lowered == _CHUNKED):
                 continue
             encoded.append((lowered, value.encode("latin-1")))
         self._start = {
@@ -165,6 +165,8 @@ class Exchange:
         await_here(self._send_chunk(b"", more=False))
 
     async def _send_chunk(self, chunk: bytes, *, more: bool) -> None:
+        if self._client.gone:
+            raise ClientDisconnected  # not every server lets go of who sends to nobody
         try:
             if not self._started:
                 if self._start is None:
@@ -172,14 +174,24 @@ class Exchange:
                 self._started = True
                 await self._send(self._start)
             self._ended = not more
-            body = {"type": "http.response.body", "body": chunk, "more_body": more}
-            if self._endless:  # not every server lets go of who sends to nobody
-                await self._client.while_there(self._send, body)
-            else:
-                await self._send(body)
+            if not more and self._is_http_2 and self._client.owes_body:
+                # Hypercorn 0.18 drops a connection, with all that is under way on it,
+                # where a part of a body arrives after the end of the response to it.
+                # https://github.com/pgjones/hypercorn/issues/329
+                await self._deliver(chunk, more=True)
+                await self._client.discard()
+                chunk = b""
+            await self._deliver(chunk, more=more)
         except OSError as error:  # how ASGI says that the client has gone
             self._client.lose()
             raise ClientDisconnected from error
+
+    async def _deliver(self, chunk: bytes, *, more: bool) -> None:
+        body = {"type": "http.response.body", "body": chunk, "more_body": more}
+        if self._endless or self._is_http_2:  # the server may wait for ever
+            await self._client.while_there(self._send, body)
+        else:
+            await self._send(body)
 
     def _refuse(self, refusal: HTTPException) -> None:
         response = refusal.get_response()

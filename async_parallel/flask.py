@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ._binds import DEFAULT, find_binds, make_gatherer, route, set_defaults
-from ._flask_context import callers_sessions, find_app, keep_context
+from ._flask_context import callers_sessions, find_app, keep_context, respond
 from ._home_loop import HomeLoop
 from ._overload import answer_overload
 from ._portal import refuse_patched_process
@@ -77,7 +77,7 @@ class AsyncParallel:
         refuse_patched_process()
         set_defaults(app.config)
         answer_overload(app)
-        Router(app, self._home, self._close_at_exit, keep_context)
+        Router(app, self._home, self._close_at_exit, keep_context, respond)
         self._gatherers[app] = {}
         app.extensions["async_parallel"] = self
 

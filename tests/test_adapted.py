@@ -89,6 +89,7 @@ def test_under_every_server(
         assert server.client.post(path, content=pieces).json() == {"size": size}
     assert server.client.head("/state").content == b""
     check_limit(server)
+    assert server.client.post("/nowhere", content=b"x" * 2048).status_code == 404
     with visit(server, "/events") as response:
         assert next(response.iter_lines()) == "data: 1"
     assert ended(server, "events")
@@ -100,6 +101,9 @@ def test_under_every_server(
         pass
     assert ended(server, "gather")
     assert backends("state = 'active'") == 0
+    with pytest.raises(httpx.ReadTimeout), visit(server, "/late", timeout=0.1):
+        pass
+    assert ended(server, "late")
     workers = "async_parallel worker"
     assert any(thread.startswith(workers) for thread in server.get("/state")["threads"])
 

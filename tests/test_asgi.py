@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import werkzeug
 from conversation import Conversation, http_scope
 from flask import (
     Flask,
     Response,
+    abort,
     current_app,
     g,
     redirect,
@@ -26,7 +28,7 @@ from flask import (
 from flask.views import MethodView
 from lifespan import Lifespan
 from sqlalchemy import text
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -150,6 +152,70 @@ async def test_class_based_async_views_need_no_thread(
 
     app.add_url_rule("/", view_func=Item.as_view("item"))
     assert (await client.get("/")).text == where()
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/gone", "/post", "/moved", "/broken"])
+async def test_an_error_that_nobody_handles_needs_no_thread(
+    path: str, app: Flask, client: httpx.AsyncClient
+) -> None:
+    """So it is answered also where all threads are taken by what blocks."""
+
+    class Gone(HTTPException):
+        code = 410
+
+        def get_response(self, environ: Any = None, scope: Any = None) -> Any:
+            response: Any = super().get_response(environ, scope)
+            response.headers["X-Path"] = environ["PATH_INFO"]
+            return response
+
+    @app.get("/gone")
+    async def gone() -> str:
+        raise Gone
+
+    @app.get("/broken")
+    async def broken() -> str:
+        raise LookupError
+
+    app.add_url_rule("/post", view_func=gone, methods=["POST"], endpoint="post")
+    app.add_url_rule("/moved/", view_func=gone, endpoint="moved")
+    answer = await client.get(path)
+    codes = {"/nowhere": 404, "/gone": 410, "/post": 405, "/moved": 308, "/broken": 500}
+    assert answer.status_code == codes[path]
+    assert answer.headers.get("X-Path") == ("/gone" if path == "/gone" else None)
+    names = [thread.name for thread in threading.enumerate()]
+    assert [name for name in names if name.startswith("async_parallel worker")] == []
+
+
+async def test_an_error_with_an_answer_of_its_own_keeps_it(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """One that is for others too, or that it makes when it is called."""
+    refusal = werkzeug.Response("not you", status=403)
+
+    class Called(HTTPException):
+        code = 418
+
+        def __call__(self, environ: Any, start_response: Any) -> Any:
+            return werkzeug.Response("called", self.code)(environ, start_response)
+
+    @app.get("/refuse")
+    async def refuse() -> str:
+        abort(refusal)
+
+    @app.get("/call")
+    async def call() -> str:
+        raise Called
+
+    @app.after_request
+    def mark(response: Response) -> Response:
+        response.headers["X-Mark"] = "marked"
+        return response
+
+    answer = await client.get("/refuse")
+    assert (answer.text, answer.headers["X-Mark"]) == ("not you", "marked")
+    assert type(refusal) is werkzeug.Response
+    assert "X-Mark" not in refusal.headers
+    assert (await client.get("/call")).text == "called"
 
 
 async def test_requests_under_way_at_once_keep_their_contexts(

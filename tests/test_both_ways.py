@@ -64,6 +64,8 @@ def test_the_answers_are_the_same(kind: str, both: Both) -> None:
         Ask("GET", f"{kind}/file", (("Range", "bytes=999999-"),)),
         Ask("GET", f"{kind}/file", (("If-None-Match", '"tag"'),)),
         Ask("GET", f"{kind}/error"),
+        *(Ask(method, f"{kind}/refuse") for method in ("GET", "HEAD", "GET")),
+        *(Ask(method, f"{kind}/nowhere") for method in ("GET", "POST", "HEAD")),
         Ask("GET", "/nothing"),
         Ask("GET", "/mounted/show?a"),
         Ask("POST", f"{kind}/show/", (FORM,), (b"a=1&", b"b=%C3", b"%BC&a=2")),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conversation import Conversation
+from conversation import Conversation, http_scope
 from flask import Flask, request
 from lifespan import Lifespan
 from sqlalchemy import text
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, Unauthorized
+from werkzeug.wrappers import Response
 
-from async_parallel import AsyncParallel, gather_queries, run_in_parallel
+from async_parallel import AsyncParallel, _client, gather_queries, run_in_parallel
 from async_parallel._client import Client
 from async_parallel.asgi import ASGIAdapter
 
@@ -382,3 +384,102 @@ async def test_a_body_that_is_cut_off_is_an_error_in_the_view(
             client.leave()
     assert len(seen) == 2
     assert not caplog.records
+
+
+ANNOUNCED = [(b"content-length", b"200000")]
+
+
+def refusing(**changes: Any) -> Conversation:
+    """A request with a body, over HTTP/2, to an application that refuses it at once."""
+    headers = ANNOUNCED
+    adapter = ASGIAdapter(Unauthorized("who are you?"))
+    return Conversation(
+        adapter, "POST", "/", headers=headers, **{"http_version": "2", **changes}
+    )
+
+
+async def test_over_http_2_a_response_ends_after_the_body_that_nobody_wants() -> None:
+    """There is a server that drops the connection where it arrives after the end."""
+    async with refusing() as client:
+        assert b"who are you?" in await client.chunk(1)
+        for part in (b"a", b"b"):
+            client.say(part, more=True)
+            await settled()
+        assert not client.task.done()
+        client.say(b"c")
+    assert (client.status, client.received) == (401, 3)
+    assert [message.get("more_body") for message in client.sent[1:]] == [True, False]
+
+
+async def test_it_does_not_wait_for_all_of_a_large_one() -> None:
+    """Nor does it keep any of it."""
+    async with refusing() as client:
+        client.say(b"x" * 65_536, more=True)
+        client.say(b"x" * 65_536, more=True)
+    assert client.received == 1
+
+
+async def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for a client that has gone."""
+    monkeypatch.setattr(_client, "_LINGER", 0.01)
+    async with refusing() as client:
+        client.say(b"a", more=True)
+    assert client.sent[-1] == {
+        "type": "http.response.body",
+        "body": b"",
+        "more_body": False,
+    }
+    monkeypatch.undo()
+    async with refusing() as client:
+        client.leave()
+    assert client.sent[-1]["more_body"]
+
+
+async def test_over_http_1_the_server_sees_to_that() -> None:
+    """It closes the connection, which nobody else uses."""
+    async with refusing(http_version="1.1") as client:
+        pass
+    assert (client.status, client.received) == (401, 0)
+
+
+async def test_nothing_is_sent_to_a_client_that_has_gone(
+    app: Flask, adapter: ASGIAdapter
+) -> None:
+    """A server may wait for ever until it is taken."""
+
+    @app.get("/")
+    async def view() -> str:
+        with contextlib.suppress(ClientDisconnected):
+            await gather_queries(FOR_EVER)
+        return "nobody reads this"
+
+    async with Conversation(adapter, "GET", "/") as client:
+        client.leave()
+    assert client.sent == []
+
+
+async def test_over_http_2_sending_ends_with_the_client() -> None:
+    """There is a server that waits for ever until it is taken."""
+    leaves = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await leaves.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            leaves.set()
+            await asyncio.Event().wait()
+
+    adapter = ASGIAdapter(Response("text"))
+    for headers in ([], ANNOUNCED):
+        leaves.clear()
+        scope = http_scope("GET", "/", http_version="2", headers=headers)
+        async with asyncio.timeout(10):
+            await adapter(scope, receive, send)
+
+
+async def settled() -> None:
+    """Let everything that can go on do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -66,6 +66,14 @@ async def gather() -> str:
     return ""
 
 
+@app.get("/late")
+async def late() -> str:
+    """Answer when the client has gone."""
+    await asyncio.sleep(0.5)
+    ended["late"].set()
+    return "x" * 100_000
+
+
 @app.get("/slow")
 async def slow() -> dict[str, int]:
     """Three queries of 200 ms."""

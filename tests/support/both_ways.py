@@ -8,6 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+import werkzeug
 from conversation import http_scope
 from flask import (
     Blueprint,
@@ -33,6 +34,7 @@ from async_parallel import AsyncParallel
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
+REFUSAL = werkzeug.Response("not you", status=403, headers={"X-Reason": "rank"})
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -176,6 +178,11 @@ def fail(code: int) -> Any:
     abort(code)
 
 
+def refuse() -> Any:
+    """An error that has its response already, as others will get it too."""
+    abort(REFUSAL)
+
+
 def away() -> Any:
     """A redirect."""
     return redirect(url_for(".show", name="ü"))
@@ -233,6 +240,7 @@ VIEWS: dict[str, Callable[..., Any]] = {
     "/stream": stream,
     "/file": file,
     "/error": error,
+    "/refuse": refuse,
 }
 
 
