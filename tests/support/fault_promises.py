@@ -11,6 +11,7 @@ from sqlalchemy import exc as sa_exc
 
 from async_parallel.errors import (
     GatherTimeoutError,
+    QueryTimeoutError,
     SnapshotLostError,
     SnapshotUnsupportedError,
 )
@@ -50,6 +51,9 @@ def _check_raised(act: Act, error: BaseException, faults: set[str]) -> None:
             _check_raised(act, each, faults)
     elif isinstance(error, GatherTimeoutError):
         assert "timeout" in act.options, "a timeout that nobody asked for"
+    elif isinstance(error, QueryTimeoutError):
+        assert not act.options.get("return_exceptions"), "it was to be a result"
+        assert error.timeout in {asked.timeout for asked in act.asked}
     elif isinstance(error, CancelledError):
         assert act.stop == "cancel", "nobody cancelled it"
     elif isinstance(error, TimeoutError) and act.stop in {"timeout", "scope"}:
@@ -87,6 +91,9 @@ def _check_failure(
     act: Act, asked: Asked, outcome: BaseException, faults: set[str]
 ) -> None:
     said = str(outcome).lower()
+    if isinstance(outcome, QueryTimeoutError):
+        assert asked.timeout == outcome.timeout, "a timeout of another's"
+        return
     if asked.fails is not None and asked.fails in said:
         expected = (ApplicationError, sa_exc.SQLAlchemyError)
         assert isinstance(outcome, expected), f"{outcome!r} is not the original"
@@ -99,7 +106,7 @@ def _check_failure(
             isinstance(outcome, SnapshotUnsupportedError) and outcome.may_pass
         )
         assert lost or is_loss(outcome), f"{asked.kind} may not raise {outcome!r}"
-        cut = any(each.kind == "own timeout" for each in act.asked)
+        cut = any(each.kind == "own timeout" or each.timeout for each in act.asked)
         assert cut or faults & LOSSES, f"nothing was lost, and {outcome!r}"
         assert not act.repeatable, f"it was not all tried again: {outcome!r}"
     else:
@@ -191,6 +198,6 @@ def _says_unknown(act: Act, position: int, step: Step) -> bool:
 
 
 def _is_of(act: Act, error: Exception, asked: Asked) -> bool:
-    if isinstance(error, GatherTimeoutError):
+    if isinstance(error, (GatherTimeoutError, QueryTimeoutError)):
         return False
     return _named_by(act, error) is asked

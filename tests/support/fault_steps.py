@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from fault_tables import ApplicationError
 
+from async_parallel import Query
 from async_parallel.instrumentation import record_gathers
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Moment = float | int
 """When: after so many seconds, or where it is an ``int`` turns of the loop."""
 
+TIMEOUTS = [0.001, 0.003, 0.008, 0.02]
 STOPS = ["cancel", "timeout", "scope", "sibling", "leave"]
 
 
@@ -53,7 +55,10 @@ class Act:
     def __str__(self) -> str:
         options = ", ".join(f"{name}={self.options[name]}" for name in self.options)
         stop = f" {self.stop} at {self.moments}" if self.stop else ""
-        kinds = ", ".join(asked.kind for asked in self.asked)
+        kinds = ", ".join(
+            asked.kind + (f" in {asked.timeout}" if asked.timeout else "")
+            for asked in self.asked
+        )
         return f"[{kinds}] {options}{stop} -> {self.error!r}"
 
     @property
@@ -162,13 +167,17 @@ def _choose_act(rng: random.Random, queries: Queries) -> Act:
     elif rng.random() < 0.3:
         options["snapshot"] = True
     if rng.random() < 0.15:
-        options["timeout"] = rng.choice([0.001, 0.003, 0.008, 0.02])
+        options["timeout"] = rng.choice(TIMEOUTS)
     if rng.random() < 0.2:
         options["max_concurrency"] = rng.randint(1, 5)
     if rng.random() < 0.25:
         options["return_exceptions"] = True
     size = rng.randint(1, 12)
     asked = [queries.make(rng, failures=failures, write=write) for _ in range(size)]
+    for each in asked:
+        if rng.random() < 0.04 and not isinstance(each.query, Query):
+            each.timeout = rng.choice(TIMEOUTS)
+            each.query = Query(each.query, timeout=each.timeout)
     stop = rng.choice(STOPS) if rng.random() < 0.45 else None
     moments = [_moment(rng) for _ in range(rng.randint(1, 3))] if stop else []
     if stop in {"timeout", "scope"}:

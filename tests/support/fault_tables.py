@@ -59,6 +59,7 @@ class Asked:
         writes: The ids that are there if, and only if, it succeeded.
         repeatable: Whether a second try on another connection would answer.
         inside: Whether it is part of a gather inside a query, on that one's connection.
+        timeout: Seconds that it has by itself, if it has any.
         begun: How often its function was called; ``None`` where it is no function.
     """
 
@@ -70,4 +71,5 @@ class Asked:
     writes: list[int] = field(default_factory=list)
     repeatable: bool = True
     inside: bool = False
+    timeout: float | None = None
     begun: int | None = None
