@@ -312,6 +312,11 @@ class QueryGatherer:
             running.cancel()
             await until_done(running)
 
+    @property
+    def shown(self) -> str:
+        """The database's URL for a message, without its passwords."""
+        return self._runner.sessions.shown
+
     def replace_sessions(self, replace: Callable[[Sessions], Sessions]) -> object:
         """Run on other sessions from now on, for a test.
 

@@ -88,7 +88,7 @@ class Gatherers:
             # results that what was to agree does not.
             first, other = [*gatherers][:2]
             raise SnapshotUnsupportedError(
-                gatherers[first].engine.url.render_as_string(),
+                gatherers[first].shown,
                 f"some of them go to another database, that of the bind {other!r};"
                 " gather those of each bind by themselves",
             )

@@ -484,6 +484,8 @@ def test_the_session_of_flask_sqlalchemy_is_used_for_all_its_databases(
         db.session.add_all([User(id=99, name="new"), Page(id=99, text="new")])
         with on_connection(app, db.session):
             assert run_in_parallel(USERS, PAGES) == (4, 4)
+            with pytest.raises(SnapshotUnsupportedError, match=r"^the connection giv"):
+                run_in_parallel(USERS, PAGES, snapshot=True)
             with pytest.raises(ReadOnlyError):
                 run_in_parallel(write, bind="archive")
             run_in_parallel(write, bind="archive", read_only=False)
