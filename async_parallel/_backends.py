@@ -14,6 +14,7 @@ from sqlalchemy.util import await_only
 from . import _sqlite
 from ._driver import driver_of, sqlstate, translated
 from ._libpq import shown
+from ._pool import BOUND
 from ._postgres_snapshot import CockroachDBSnapshot, PostgreSQLSnapshot
 from ._sqlite_snapshot import SQLiteSnapshot
 from .errors import SnapshotUnsupportedError
@@ -28,13 +29,21 @@ if TYPE_CHECKING:
 _SETTLE_TIMEOUT = 2.0
 # Seconds that the server waits longer than we do before it ends a statement.
 _BOUND_MARGIN = 1.0
-_LONGEST_BOUND = 2**31 - 1  # in ms, as the server counts; 24 days
-_BOUND = "async_parallel.statement_timeout"
+_LONGEST_BOUND = 2_000_000  # the server counts milliseconds in 31 bits
+# The limit that there was before is noted on the server, and stays where it is shorter.
+# Behind a pooler, which has other connections to the server, nothing is set: it would
+# be for anybody.
 _SET_BOUND = """
-    SELECT set_config(name, CASE
-        WHEN {limit} = 0 OR reset_val::bigint BETWEEN 1 AND {limit} THEN reset_val
-        ELSE '{limit}' END, false)
-    FROM pg_settings WHERE name = 'statement_timeout' AND pg_backend_pid() = {pid}
+    SELECT set_config('async_parallel.statement_timeout', own, false),
+        set_config('statement_timeout', CASE
+            WHEN {limit} = 0 OR own::bigint BETWEEN 1 AND {limit} THEN own
+            ELSE '{limit}' END, false)
+    FROM (
+        SELECT coalesce(nullif(
+            current_setting('async_parallel.statement_timeout', true), ''), setting)
+            AS own
+        FROM pg_settings WHERE name = 'statement_timeout' AND pg_backend_pid() = {pid}
+    ) AS known
 """
 _UNBOUNDED = -1
 
@@ -130,20 +139,15 @@ class PostgreSQL(Backend):
         return sqlstate(error) == self._READ_ONLY_SQL_TRANSACTION
 
     def bound(self, connection: Connection, seconds: float | None) -> None:
-        limit = 0 if seconds is None else math.ceil((seconds + _BOUND_MARGIN) * 1_000)
-        if limit > _LONGEST_BOUND:
-            limit = 0
-        if connection.info.get(_BOUND, 0) in {limit, _UNBOUNDED}:
+        limit = 0
+        if seconds is not None and seconds < _LONGEST_BOUND:
+            limit = math.ceil((seconds + _BOUND_MARGIN) * 1_000)
+        if connection.info.get(BOUND, 0) in {limit, _UNBOUNDED}:
             return
         driver = driver_of(connection)
-        if not hasattr(driver, "get_server_pid"):  # not asyncpg
-            connection.info[_BOUND] = _UNBOUNDED
-            return
-        # A shorter limit stays, of the role's or of the URL's. Behind a pooler that has
-        # other connections to the server than to us, it would be set for anybody.
         sql = _SET_BOUND.format(limit=limit, pid=driver.get_server_pid())
         answer = translated(connection, driver.execute, sql)
-        connection.info[_BOUND] = limit if answer == "SELECT 1" else _UNBOUNDED
+        connection.info[BOUND] = limit if answer == "SELECT 1" else _UNBOUNDED
 
     def interrupt_again(self, connection: Connection) -> bool:
         # The server forgets a request that comes before the statement does, as each is

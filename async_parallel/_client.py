@@ -52,7 +52,6 @@ class Client:
     __slots__ = (
         "_arrived",
         "_ended",
-        "_expects_body",
         "_listener",
         "_lock",
         "_looks_ahead",
@@ -61,6 +60,7 @@ class Client:
         "_timer",
         "_watchers",
         "chunk",
+        "expects_body",
         "gone",
         "loop",
         "more",
@@ -73,7 +73,7 @@ class Client:
         self.loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._receive = receive
-        self._expects_body = expects_body
+        self.expects_body = expects_body
         self._looks_ahead = False
         self._receiving = False
         self._arrived: asyncio.Future[None] | None = None
@@ -100,19 +100,12 @@ class Client:
             self._receiving = False
         self._arm()
 
-    @property
-    def owes_body(self) -> bool:
-        """Whether it has announced a body of which something is to come."""
-        return self._expects_body and self.more and not self.gone
-
     async def discard(self) -> None:
-        """Receive what is to come of an unwanted body: a little, for a while."""
-        left = _LOOK_AHEAD
+        """Receive what is to come of an unwanted body, for a while, and drop it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER):
-                while self.owes_body and left > 0:
+                while self.more and not self.gone:
                     await self.receive()
-                    left -= len(self.chunk)
                     self.chunk = memoryview(b"")
 
     def take_into(self, buffer: Any) -> int:
@@ -191,7 +184,7 @@ class Client:
 
     @property
     def _may_listen(self) -> bool:
-        looks_ahead = self._looks_ahead or not self._expects_body
+        looks_ahead = self._looks_ahead or not self.expects_body
         enough = len(self.chunk) >= _LOOK_AHEAD or not looks_ahead
         waits_for_reader = self.more and enough
         busy = self._receiving or self._listener is not None or self.gone

@@ -166,9 +166,9 @@ class Connections:
         For where no cancel arrives: the network is cut, the process killed, or the
         server behind a balancer another one. Only the first time, and where ``seconds``
         change, does it cost a round trip, so that it cannot be what is left of a
-        deadline; and a connection of another's engine is left as it is.
+        deadline; and a connection of another's engine, or pool, is left as it is.
         """
-        if self.owned:
+        if self.owned and isinstance(self.engine.sync_engine.pool, LanePool):
             self.bounds = True
             self._backend.bound(connection, seconds)
 

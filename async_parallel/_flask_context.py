@@ -13,6 +13,8 @@ from flask import (
     stream_with_context,
 )
 from sqlalchemy import orm
+from werkzeug.test import run_wsgi_app
+from werkzeug.wrappers import Response
 
 from .errors import ExtensionNotFoundError
 
@@ -52,8 +54,14 @@ def keep_context(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def respond(error: HTTPException) -> Any:
-    """The response of ``error`` to the current request."""
-    return error.get_response(request.environ)
+    """The response of ``error`` to the current request.
+
+    Flask has the error called in the same way, and takes the first part of its answer.
+    """
+    response: Any = error.get_response(request.environ)
+    if not response.is_sequence:
+        return response  # it may block
+    return Response(*run_wsgi_app(response, request.environ, buffered=True))
 
 
 def callers_sessions() -> Iterator[Any]:

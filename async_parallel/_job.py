@@ -97,6 +97,15 @@ class Job:
         return not self.entered or (self.batch.read_only and self.query.repeatable)
 
     @property
+    def server_timeout(self) -> float | None:
+        """Seconds after which the server may end what it runs, by itself."""
+        if not self.batch.read_only:
+            return None  # a COMMIT that waits for standbys would be cut short
+        if self.batch.snapshot is not None:
+            return self.batch.timeout  # its connection is for the next ones too
+        return self.timeout
+
+    @property
     def outcome(self) -> Any:
         """What the query returned or raised."""
         return self.value if self.error is None else self.error

@@ -283,14 +283,6 @@ class Lane(SnapshotMember):
                 return value
             await_only(asyncio.sleep(pause))
 
-    def _bound(self, job: Job, connection: Connection) -> None:
-        """Have the server end what ``job`` asks it, should we not be able to."""
-        # In a snapshot it would be undone at the end.
-        if self._snapshot is None and self._sessions.outermost:
-            # A COMMIT that waits for standbys would be cut short.
-            seconds = job.timeout if job.batch.read_only else None
-            self._sessions.bound(connection, seconds)
-
     def _pause_before_repeat(
         self, job: Job, error: sa_exc.StatementError, tries: int
     ) -> float | None:

@@ -59,6 +59,12 @@ class SnapshotMember:
         """Whether what runs here sees ``snapshot``."""
         return self._snapshot is snapshot
 
+    def _bound(self, job: Job, connection: Connection) -> None:
+        """Have the server end what ``job`` asks it, should we not be able to."""
+        # Inside a transaction it would be undone at the end of that.
+        if self._snapshot is None and self._sessions.outermost:
+            self._sessions.bound(connection, job.server_timeout)
+
     def _can_put_back(self, job: Job, error: BaseException) -> bool:
         """Whether another lane, which sees the snapshot already, may run ``job``."""
         snapshot = job.batch.snapshot

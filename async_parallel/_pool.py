@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import weakref
 from collections import deque
 from time import monotonic
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 # Seconds after which a connection passes all of the pool's checks again: its age, what
 # was invalidated, and the ping where one is wanted.
 _CHECK_INTERVAL = 1.0
+
+BOUND = "async_parallel.statement_timeout"
+"""Where a connection's ``info`` has the limit that a lane has set for it, in ms."""
+
+_lends: contextvars.ContextVar[bool] = contextvars.ContextVar("_lends", default=False)
 
 
 class Holders:
@@ -82,7 +88,11 @@ class LanePool(AsyncAdaptedQueuePool):
                 break
             connection.close()
         else:
-            connection, checked_at = engine.connect(), now
+            token = _lends.set(True)
+            try:
+                connection, checked_at = engine.connect(), now
+            finally:
+                _lends.reset(token)
         self._lent[connection] = checked_at, connection.get_execution_options()
         return connection
 
@@ -127,6 +137,8 @@ class LanePool(AsyncAdaptedQueuePool):
             entry = super()._do_get()
         finally:
             self._wanted -= 1
+        if entry.info.get(BOUND, 0) > 0 and not _lends.get():
+            entry.invalidate()  # whoever takes it here gets a new one
         self.holders.add(entry)
         return entry
 

@@ -76,7 +76,8 @@ class Router:
         app.async_to_sync = self.async_to_sync
         app.ensure_sync = self.ensure_sync
         app.request_context = self.request_context
-        app.make_response = self.make_response
+        if app.make_response.__module__ == "flask.app":  # else it may look at errors
+            app.make_response = self.make_response
         for name in ("do_teardown_request", "do_teardown_appcontext"):
             setattr(app, name, functools.partial(_tear_down, getattr(app, name)))
 

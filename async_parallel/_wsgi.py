@@ -38,6 +38,7 @@ _HOP_BY_HOP = {
 }
 _NO_BODY = {204, 304}
 _HTTP_2 = "2"
+_WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
 
 
 class Exchange:
@@ -59,6 +60,10 @@ class Exchange:
         self._client = request.client
         self._max_headers = max_headers
         self._is_http_2 = scope["http_version"] >= _HTTP_2
+        # There a body need not be announced.
+        self._may_come_late = self._is_http_2 and (
+            self._client.expects_body or scope["method"] not in _WITHOUT_BODY
+        )
         self._start: Message | None = None
         self._announced: int | None = None  # by Content-Length
         self._sent = 0
@@ -70,14 +75,14 @@ class Exchange:
     def run(self, app: Callable[..., Iterable[bytes]]) -> None:
         """Call the WSGI application and send what it answers."""
         try:
-            environ = make_environ(
-                self._scope, Body(self._client), max_headers=self._max_headers
-            )
-        except HTTPException as error:
-            self._refuse(error)
-            return
-        try:
-            self._respond(app(environ, self._start_response))
+            try:
+                environ = make_environ(
+                    self._scope, Body(self._client), max_headers=self._max_headers
+                )
+            except HTTPException as error:
+                self._refuse(error)
+            else:
+                self._respond(app(environ, self._start_response))
         except ClientDisconnected:
             self._ended = True  # nobody is there whom anything could be told
 
@@ -172,26 +177,26 @@ class Exchange:
                 if self._start is None:
                     raise RuntimeError("The application did not call start_response().")
                 self._started = True
-                await self._send(self._start)
+                await self._emit(self._start)
             self._ended = not more
-            if not more and self._is_http_2 and self._client.owes_body:
+            body = {"type": "http.response.body", "body": chunk, "more_body": more}
+            if not more and self._may_come_late and self._client.more:
                 # Hypercorn 0.18 drops a connection, with all that is under way on it,
                 # where a part of a body arrives after the end of the response to it.
                 # https://github.com/pgjones/hypercorn/issues/329
-                await self._deliver(chunk, more=True)
+                await self._emit({**body, "more_body": True})
                 await self._client.discard()
-                chunk = b""
-            await self._deliver(chunk, more=more)
+                body["body"] = b""
+            await self._emit(body)
         except OSError as error:  # how ASGI says that the client has gone
             self._client.lose()
             raise ClientDisconnected from error
 
-    async def _deliver(self, chunk: bytes, *, more: bool) -> None:
-        body = {"type": "http.response.body", "body": chunk, "more_body": more}
+    async def _emit(self, message: Message) -> None:
         if self._endless or self._is_http_2:  # the server may wait for ever
-            await self._client.while_there(self._send, body)
+            await self._client.while_there(self._send, message)
         else:
-            await self._send(body)
+            await self._send(message)
 
     def _refuse(self, refusal: HTTPException) -> None:
         response = refusal.get_response()

@@ -218,6 +218,46 @@ async def test_an_error_with_an_answer_of_its_own_keeps_it(
     assert (await client.get("/call")).text == "called"
 
 
+async def test_an_application_that_makes_its_responses_itself_sees_errors(
+    sqlite: str,
+) -> None:
+    """As it does under any server."""
+
+    class App(Flask):
+        def make_response(self, rv: Any) -> Response:
+            if isinstance(rv, HTTPException):
+                rv = {"error": rv.name}, rv.code
+            return super().make_response(rv)
+
+    app = App(__name__)
+    app.config["ASYNC_PARALLEL_DATABASE_URI"] = sqlite
+    AsyncParallel(app)
+    adapter = ASGIAdapter(app)
+    async with Lifespan(adapter), Conversation(adapter, "GET", "/nowhere") as it:
+        pass
+    assert (it.status, it.body) == (404, b'{"error":"Not Found"}\n')
+
+
+async def test_an_error_that_streams_is_made_where_it_may_block(
+    app: Flask, client: httpx.AsyncClient
+) -> None:
+    """As any response that does not exist yet."""
+
+    class Streamed(HTTPException):
+        code = 418
+
+        def get_response(self, environ: Any = None, scope: Any = None) -> Any:
+            return werkzeug.Response((where() for _ in range(1)), self.code)
+
+    @app.get("/")
+    async def view() -> str:
+        raise Streamed
+
+    answer = await client.get("/")
+    assert answer.status_code == 418
+    assert answer.text.startswith("async_parallel worker")
+
+
 async def test_requests_under_way_at_once_keep_their_contexts(
     app: Flask, client: httpx.AsyncClient
 ) -> None:

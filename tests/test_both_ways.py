@@ -64,6 +64,7 @@ def test_the_answers_are_the_same(kind: str, both: Both) -> None:
         Ask("GET", f"{kind}/file", (("Range", "bytes=999999-"),)),
         Ask("GET", f"{kind}/file", (("If-None-Match", '"tag"'),)),
         Ask("GET", f"{kind}/error"),
+        *(Ask("HEAD", f"{kind}/fail/{code}") for code in (404, 500)),
         *(Ask(method, f"{kind}/refuse") for method in ("GET", "HEAD", "GET")),
         *(Ask(method, f"{kind}/nowhere") for method in ("GET", "POST", "HEAD")),
         Ask("GET", "/nothing"),

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from werkzeug.exceptions import ClientDisconnected, Unauthorized
 from werkzeug.wrappers import Response
 
-from async_parallel import AsyncParallel, _client, gather_queries, run_in_parallel
+from async_parallel import AsyncParallel, _client, asgi, gather_queries, run_in_parallel
 from async_parallel._client import Client
 from async_parallel.asgi import ASGIAdapter
 
@@ -391,11 +391,10 @@ ANNOUNCED = [(b"content-length", b"200000")]
 
 def refusing(**changes: Any) -> Conversation:
     """A request with a body, over HTTP/2, to an application that refuses it at once."""
-    headers = ANNOUNCED
+    options = {"headers": ANNOUNCED, "http_version": "2", "method": "POST", **changes}
+    method = str(options.pop("method"))
     adapter = ASGIAdapter(Unauthorized("who are you?"))
-    return Conversation(
-        adapter, "POST", "/", headers=headers, **{"http_version": "2", **changes}
-    )
+    return Conversation(adapter, method, "/", **options)
 
 
 async def test_over_http_2_a_response_ends_after_the_body_that_nobody_wants() -> None:
@@ -411,12 +410,47 @@ async def test_over_http_2_a_response_ends_after_the_body_that_nobody_wants() ->
     assert [message.get("more_body") for message in client.sent[1:]] == [True, False]
 
 
-async def test_it_does_not_wait_for_all_of_a_large_one() -> None:
-    """Nor does it keep any of it."""
+@pytest.mark.parametrize(("method", "waits"), [("POST", True), ("GET", False)])
+async def test_one_that_was_not_announced_may_come_there_too(
+    method: str, *, waits: bool
+) -> None:
+    """With a method for it; else there is nothing to wait for."""
+    async with refusing(method=method, headers=[]) as client:
+        await client.chunk(1)
+        await settled()
+        assert client.task.done() is not waits
+        client.say(b"a")
+    assert client.received == waits
+
+
+async def test_nothing_of_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much comes while it waits."""
+    clients: list[Client] = []
+
+    class Kept(Client):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            clients.append(self)
+
+    monkeypatch.setattr(asgi, "Client", Kept)
     async with refusing() as client:
-        client.say(b"x" * 65_536, more=True)
-        client.say(b"x" * 65_536, more=True)
-    assert client.received == 1
+        for _ in range(10):
+            client.say(b"x" * 65_536, more=True)
+            await client.until_received(client.received + 1)
+            await settled()
+            assert len(clients[0].chunk) == 0
+        client.say()
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_who_goes_before_the_request_is_refused_is_no_error(
+    version: str,
+) -> None:
+    """Such as one with two hosts."""
+    hosts = [(b"host", b"a"), (b"host", b"b")]
+    async with refusing(headers=hosts, http_version=version) as client:
+        client.breaks_on_send = True
+    assert client.sent == []
 
 
 async def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

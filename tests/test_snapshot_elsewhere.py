@@ -48,7 +48,7 @@ def sees_sync(session: Session) -> Any:
 
 def sees_slowly(session: Session) -> Any:
     """The same, where it takes longer than it takes others to join."""
-    session.execute(text("SELECT pg_sleep(0.02)"))
+    session.execute(text("SELECT pg_sleep(0.1)"))
     return session.scalar(SEES.source)
 
 

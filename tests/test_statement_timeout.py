@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from shop import User
-from sqlalchemy import make_url, select, text
+from sqlalchemy import event, make_url, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 from wire import CountingProxy
 
 from async_parallel import Query, scalar_one
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 SHOW = text("SHOW statement_timeout")
 LIMIT = scalar_one(SHOW)
 IDS = select(User.id).order_by(User.id)
-LONG = 100_000_000
 
 
 def limit_sync(session: Session) -> Any:
@@ -59,7 +60,10 @@ async def test_the_server_ends_a_statement_a_second_after_we_should_have(
     *,
     snapshot: bool,
 ) -> None:
-    """Of the gather's timeout and the query's the shorter one counts; or none."""
+    """Of the gather's timeout and the query's the shorter one counts; or none.
+
+    In a snapshot, whose connections are for all queries, the gather's alone.
+    """
     gatherer = make_gatherer(postgres, max_connections=1)
     limits: list[Any] = []
     for own, timeout in [(None, 4), (2.5, 4), (30, 4), (7, None), (None, None)]:
@@ -68,7 +72,8 @@ async def test_the_server_ends_a_statement_a_second_after_we_should_have(
             query if is_function else SHOW, timeout=own
         )
         limits += await gatherer.gather(asked, timeout=timeout, snapshot=snapshot)
-    assert limits == ["5s", "3500ms", "5s", "8s", "0"]
+    expected = {False: ["5s", "3500ms", "5s", "8s", "0"], True: ["5s"] * 3 + ["0"] * 2}
+    assert limits == expected[snapshot]
 
 
 async def test_the_default_of_the_gatherer_is_a_limit(
@@ -103,13 +108,80 @@ async def test_a_shorter_limit_of_the_database_stays(
         assert await gatherer.gather(query) == (otherwise,)
 
 
+@pytest.mark.parametrize("long", [100_000_000, math.inf])
 async def test_a_timeout_longer_than_the_server_can_count_is_none(
-    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+    long: float, postgres: str, make_gatherer: Callable[..., QueryGatherer]
 ) -> None:
     """It counts milliseconds, in 32 bits."""
     gatherer = make_gatherer(postgres, max_connections=1)
     assert await gatherer.gather(LIMIT, timeout=4) == ("5s",)
-    assert await gatherer.gather(LIMIT, timeout=LONG) == ("0",)
+    assert await gatherer.gather(LIMIT, timeout=long) == ("0",)
+
+
+async def test_the_limit_of_one_query_is_none_of_the_others_in_its_snapshot(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """They may have to run on the connection that it has begun with."""
+    gatherer = make_gatherer(postgres, max_connections=2)
+    queries = [scalar_one(SHOW, timeout=own) for own in (0.5, None, 30)] * 3
+    assert await gatherer.gather(queries, snapshot=True) == ["0"] * 9
+    assert await gatherer.gather(queries, snapshot=True, timeout=4) == ["5s"] * 9
+
+
+async def test_a_limit_that_a_listener_has_set_comes_back(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Where it is the shorter one, it stays."""
+    gatherer = make_gatherer(postgres, max_connections=1)
+
+    @event.listens_for(gatherer.engine.sync_engine, "connect")
+    def limit(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SET statement_timeout = '2s'")
+        cursor.close()
+
+    for timeout, expected in [(None, "2s"), (10, "2s"), (0.5, "1500ms"), (None, "2s")]:
+        assert await gatherer.gather(LIMIT, timeout=timeout) == (expected,)
+
+
+async def test_who_takes_a_connection_by_himself_has_no_limit(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """Of the engine that the lanes have theirs from, which is public."""
+    gatherer = make_gatherer(postgres, max_connections=1)
+    for timeout in (4, None):
+        await gatherer.gather(LIMIT, timeout=timeout)
+        pids: list[Any] = []
+        for _ in range(2):
+            async with gatherer.engine.connect() as connection:
+                assert await connection.scalar(SHOW) == "0"
+                pids.append(await connection.scalar(text("SELECT pg_backend_pid()")))
+        assert pids[0] == pids[1]
+    pool = gatherer.engine.pool
+    assert pool.checkedin() == 1  # type: ignore[attr-defined]
+
+
+async def test_lanes_go_on_with_their_connection_where_each_checkout_matters(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """They know of the limit, and change it where theirs is another."""
+    options = {"pool_pre_ping": True}
+    gatherer = make_gatherer(postgres, max_connections=1, engine_options=options)
+    pid = scalar_one(text("SELECT pg_backend_pid()"))
+    pids = {
+        (await gatherer.gather(pid, timeout=timeout))[0]
+        for timeout in (4, 4, None, 4, None)
+    }
+    assert len(pids) == 1
+
+
+async def test_a_pool_of_ones_own_is_left_as_it_is(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """As nobody could be told of the limit."""
+    options = {"poolclass": AsyncAdaptedQueuePool}
+    gatherer = make_gatherer(postgres, engine_options=options)
+    assert await gatherer.gather([LIMIT] * 3, timeout=4) == ["0"] * 3
 
 
 @kinds

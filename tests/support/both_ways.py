@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -142,6 +143,7 @@ def make_app() -> Flask:
     parallel = AsyncParallel(app)
     for prefix, kind in (("/async", _asynchronous), ("/sync", _as_it_is)):
         app.register_blueprint(_views(kind), url_prefix=prefix, name=prefix[1:])
+    app.after_request(seen)
     other = Flask("other")
     parallel.init_app(other)
     other.add_url_rule("/show", "show", _asynchronous(shown), methods=METHODS)
@@ -149,6 +151,14 @@ def make_app() -> Flask:
         app.wsgi_app, {"/mounted": other.wsgi_app}
     )
     return app
+
+
+def seen(response: Response) -> Response:
+    """Tell what a hook sees of an error."""
+    if response.status_code >= HTTPStatus.BAD_REQUEST or response.location:
+        size, where = len(response.get_data()), iri_to_uri(response.location or "")
+        response.headers["X-Seen"] = f"{size} {response.content_length} {where}"
+    return response
 
 
 def _as_it_is(view: Callable[..., Any]) -> Callable[..., Any]:
