@@ -138,7 +138,7 @@ class LanePool(AsyncAdaptedQueuePool):
         finally:
             self._wanted -= 1
         if entry.info.get(BOUND, 0) > 0 and not _lends.get():
-            entry.invalidate()  # whoever takes it here gets a new one
+            entry.invalidate(soft=True)  # whoever takes it here gets a new one
         self.holders.add(entry)
         return entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -230,3 +231,24 @@ async def test_a_query_inside_another_has_the_limit_of_that(
 
     assert await gatherer.gather(outer, timeout=4) == (("5s", "5s"),)
     assert await gatherer.gather(LIMIT) == ("0",)
+
+
+async def test_who_gives_up_while_his_connection_is_made_anew_leaves_none_in_use(
+    postgres: str, make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """At whichever moment: the lanes get what they may have, and no more."""
+    gatherer = make_gatherer(postgres, max_connections=2)
+
+    async def take() -> None:
+        async with gatherer.engine.connect():
+            await asyncio.Event().wait()
+
+    for turns in range(40):
+        assert await gatherer.gather([LIMIT] * 5, timeout=4) == ["5s"] * 5
+        taking = [asyncio.create_task(take()) for _ in range(2)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in taking:
+            task.cancel()
+        await asyncio.wait(taking)
+    assert await gatherer.gather([LIMIT] * 5) == ["0"] * 5
