@@ -62,11 +62,9 @@ async def test_a_function_goes_on_after_a_gather_inside_it_was_stopped(
     assert await postgres_gatherer.gather(function) == ("slept",)
 
 
-async def test_the_next_query_of_a_snapshot_is_not_met(
-    postgres_gatherer: QueryGatherer,
-) -> None:
-    """It has to use the same connection."""
-    stopped, slept = await postgres_gatherer.gather(
+async def after_one_that_is_stopped(gatherer: QueryGatherer) -> Any:
+    """What comes of a query that has to use the connection of such a one."""
+    stopped, outcome = await gatherer.gather(
         Query(ENDLESS, timeout=0.1),
         AWHILE,
         snapshot=True,
@@ -74,7 +72,14 @@ async def test_the_next_query_of_a_snapshot_is_not_met(
         return_exceptions=True,
     )
     assert isinstance(stopped, QueryTimeoutError)
-    assert slept == "slept"
+    return outcome
+
+
+async def test_the_next_query_of_a_snapshot_is_not_met(
+    postgres_gatherer: QueryGatherer,
+) -> None:
+    """It has to use the same connection."""
+    assert await after_one_that_is_stopped(postgres_gatherer) == "slept"
 
 
 async def test_who_goes_on_after_the_last_request_has_lost_the_connection(
@@ -90,12 +95,5 @@ async def test_who_goes_on_after_the_last_request_has_lost_the_connection(
 
     with pytest.raises(PendingRollbackError):
         await postgres_gatherer.gather(function)
-    stopped, lost = await postgres_gatherer.gather(
-        Query(ENDLESS, timeout=0.1),
-        AWHILE,
-        snapshot=True,
-        max_concurrency=1,
-        return_exceptions=True,
-    )
-    assert isinstance(stopped, QueryTimeoutError)
+    lost = await after_one_that_is_stopped(postgres_gatherer)
     assert isinstance(lost, SnapshotLostError)

@@ -28,7 +28,7 @@ from async_parallel import QueryGatherer, _backends, _lane, scalar
 from async_parallel.errors import GatherTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from faults import Fault
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -347,11 +347,34 @@ async def test_a_slow_network_changes_no_result(
     assert functions.calls == 6
 
 
-@pytest.mark.parametrize(
+endless_queries = pytest.mark.parametrize(
     "query",
     [ENDLESS, endless, endless_async],
     ids=["statement", "function", "async function"],
 )
+
+
+async def check_stopped(
+    gather: Callable[[], Awaitable[Any]],
+    gatherer: QueryGatherer,
+    proxy: FaultyProxy,
+    backends: Callable[[str], int],
+) -> None:
+    """Have each message of ``gather`` in turn arrive after the cancel of its query."""
+    for message in range(MOST_MESSAGES):
+        proxy.forget_plans()
+        await gatherer.gather(STATEMENT)
+        struck = proxy.struck
+        proxy.plan(be_late, Way.TO_SERVER, message)
+        with pytest.raises(GatherTimeoutError):
+            await gather()
+        assert await asyncio.to_thread(backends, RUNNING) == 0
+        if proxy.struck == struck:
+            break
+    assert message >= 3
+
+
+@endless_queries
 async def test_a_query_that_arrives_after_its_cancel_is_stopped(
     query: Any,
     gatherer: QueryGatherer,
@@ -363,25 +386,13 @@ async def test_a_query_that_arrives_after_its_cancel_is_stopped(
     # What else would end it, later.
     monkeypatch.setattr(_lane, "_LAST_REQUEST", 0)
     monkeypatch.setattr(_backends, "_BOUND_MARGIN", 600)
-    for message in range(MOST_MESSAGES):
-        proxy.forget_plans()
-        await gatherer.gather(STATEMENT)
-        struck = proxy.struck
-        proxy.plan(be_late, Way.TO_SERVER, message)
-        with pytest.raises(GatherTimeoutError):
-            await gatherer.gather(query, timeout=LATE / 3)
-        assert await asyncio.to_thread(backends, RUNNING) == 0
-        if proxy.struck == struck:
-            break
-    assert message >= 3
+    await check_stopped(
+        lambda: gatherer.gather(query, timeout=LATE / 3), gatherer, proxy, backends
+    )
 
 
 @pytest.mark.parametrize("snapshot", [False, True])
-@pytest.mark.parametrize(
-    "query",
-    [ENDLESS, endless, endless_async],
-    ids=["statement", "function", "async function"],
-)
+@endless_queries
 async def test_it_is_stopped_too_where_the_connection_is_that_of_others(
     query: Any,
     gatherer: QueryGatherer,
@@ -404,14 +415,4 @@ async def test_it_is_stopped_too_where_the_connection_is_that_of_others(
         else:
             await gatherer.gather(outer)
 
-    for message in range(MOST_MESSAGES):
-        proxy.forget_plans()
-        await gatherer.gather(STATEMENT)
-        struck = proxy.struck
-        proxy.plan(be_late, Way.TO_SERVER, message)
-        with pytest.raises(GatherTimeoutError):
-            await gather()
-        assert await asyncio.to_thread(backends, RUNNING) == 0
-        if proxy.struck == struck:
-            break
-    assert message >= 3
+    await check_stopped(gather, gatherer, proxy, backends)
