@@ -243,7 +243,7 @@ class Batch:
         )
 
     def _fail(self, job: Job, error: BaseException) -> None:
-        if not job.cancelled:
+        if not job.cancelled or job.expired is not None:
             self.name(job, error)
         is_result = isinstance(error, (Exception, asyncio.CancelledError))
         if not (self.return_exceptions and is_result):

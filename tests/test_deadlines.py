@@ -49,6 +49,26 @@ async def test_a_query_that_passes_its_own_timeout_fails_the_gather(
     assert await gatherer.gather(IDS) == ([1],)
 
 
+async def test_a_query_that_catches_its_cancel_is_named_with_what_it_raises(
+    gatherer: QueryGatherer,
+) -> None:
+    """Not only with the timeout: that it was, the error does not say."""
+
+    async def fail(session: AsyncSession) -> None:
+        try:
+            await forever(session)
+        except asyncio.CancelledError:
+            raise LookupError from None
+
+    await gatherer.gather(IDS, IDS)  # else it might still be connecting
+    with pytest.raises(LookupError) as caught:
+        await gatherer.gather({"stubborn": Query(fail, timeout=0.1), "other": forever})
+    assert caught.value.__notes__ == ["async_parallel: query 1 of 2, 'stubborn'"]
+    with pytest.raises(QueryTimeoutError) as timed_out:
+        await gatherer.gather({"slow": Query(forever, timeout=0.1), "other": forever})
+    assert timed_out.value.__notes__ == ["async_parallel: query 1 of 2, 'slow'"]
+
+
 async def test_among_exceptions_as_results_it_is_one(gatherer: QueryGatherer) -> None:
     """The other queries finish; the report says that this one raised."""
     await gatherer.gather(IDS, IDS)

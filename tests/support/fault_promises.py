@@ -53,7 +53,7 @@ def _check_raised(act: Act, error: BaseException, faults: set[str]) -> None:
         assert "timeout" in act.options, "a timeout that nobody asked for"
     elif isinstance(error, QueryTimeoutError):
         assert not act.options.get("return_exceptions"), "it was to be a result"
-        assert error.timeout in {asked.timeout for asked in act.asked}
+        _check_outcome(act, _named_by(act, error), error, faults)
     elif isinstance(error, CancelledError):
         assert act.stop == "cancel", "nobody cancelled it"
     elif isinstance(error, TimeoutError) and act.stop in {"timeout", "scope"}:
