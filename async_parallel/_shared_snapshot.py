@@ -226,8 +226,10 @@ class SharedSnapshot:
         leads = self.leader is lane
         if not leads and (is_broken or lane.lanes.others_wait(batch)):
             return False
+        # Where each failure is a result, who leads answers the others alone.
+        ends = leads and not (is_broken or batch.return_exceptions)
         while True:
-            if leads and self._refusal is not None and not is_broken:
+            if ends and self._refusal is not None:
                 batch.abort(self._refusal)
             if batch.has_room:
                 return True

@@ -239,6 +239,17 @@ def in_transaction(url: str) -> int:
         engine.dispose()
 
 
+def of_two_servers(
+    balanced: Balancer, make_gatherer: Callable[..., QueryGatherer], *, owned: bool
+) -> QueryGatherer:
+    """A gatherer whose second connection leads to another server than the first."""
+    balanced.second.set()
+    if owned:
+        options = {"async_creator": balanced.connect}
+        return make_gatherer(Balancer.url, engine_options=options)
+    return make_gatherer(balanced.engine)
+
+
 @pytest.mark.parametrize("owned", [True, False])
 async def test_a_snapshot_across_two_servers_is_refused(
     balanced: Balancer,
@@ -246,18 +257,28 @@ async def test_a_snapshot_across_two_servers_is_refused(
     owned: bool,  # noqa: FBT001
 ) -> None:
     """With the reason; gathers without one go on, and such on one connection."""
-    balanced.second.set()
-    gatherer = (
-        make_gatherer(Balancer.url, engine_options={"async_creator": balanced.connect})
-        if owned
-        else make_gatherer(balanced.engine)
-    )
+    gatherer = of_two_servers(balanced, make_gatherer, owned=owned)
     for _ in range(3):
         with pytest.raises(SnapshotUnsupportedError, match="lead to several servers"):
             await gatherer.gather([SEES, sees_slowly] * 3, snapshot=True)
         assert len(await gatherer.gather([SEES] * 5)) == 5
         alone = await gatherer.gather([SEES] * 5, snapshot=True, max_concurrency=1)
         assert len(set(alone)) == 1
+
+
+@pytest.mark.parametrize("owned", [True, False])
+async def test_it_is_of_the_first_server_where_failures_are_results(
+    balanced: Balancer,
+    make_gatherer: Callable[..., QueryGatherer],
+    owned: bool,  # noqa: FBT001
+) -> None:
+    """On one connection, as no query has failed that could be told of it."""
+    gatherer = of_two_servers(balanced, make_gatherer, owned=owned)
+    seen = await gatherer.gather(
+        [SEES, sees_slowly] * 3, snapshot=True, return_exceptions=True
+    )
+    assert all(isinstance(each, str) for each in seen)
+    assert len(set(seen)) == 1
 
 
 async def test_it_is_refused_where_both_have_a_snapshot_of_that_name(
