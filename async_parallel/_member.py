@@ -61,8 +61,7 @@ class SnapshotMember:
 
     def _bound(self, job: Job, connection: Connection) -> None:
         """Have the server end what ``job`` asks it, should we not be able to."""
-        # Inside a transaction it would be undone at the end of that.
-        if self._snapshot is None and self._sessions.outermost:
+        if self._sessions.outermost:  # else it would be undone with what is around it
             self._sessions.bound(connection, job.server_timeout)
 
     def _can_put_back(self, job: Job, error: BaseException) -> bool:
