@@ -200,6 +200,25 @@ async def test_no_limit_of_a_gather_is_left_to_who_comes_next_behind_pgbouncer(
 
 
 @needs_pgbouncer
+async def test_a_connection_to_pgbouncer_counts_as_one_without_a_limit(
+    start_pgbouncer: Callable[..., str], make_gatherer: Callable[..., QueryGatherer]
+) -> None:
+    """So who takes it by himself gets that, and not a new one in its place."""
+    url = start_pgbouncer(pool_size=2, ignored=READ_ONLY)
+    options = {"connect_args": unprepared()}
+    gatherer = make_gatherer(url, max_connections=1, engine_options=options)
+
+    async def connected() -> Any:
+        async with gatherer.engine.connect() as connection:
+            raw: Any = await connection.get_raw_connection()
+            return raw.driver_connection
+
+    before = await connected()
+    await gatherer.gather(sees_sync, timeout=30)
+    assert await connected() is before
+
+
+@needs_pgbouncer
 async def test_pgbouncer_says_which_parameter_it_refuses(
     start_pgbouncer: Callable[..., str], make_gatherer: Callable[..., QueryGatherer]
 ) -> None:
