@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from werkzeug.exceptions import ClientDisconnected
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Leave = Callable[[BaseException], object]
+    Headers = Iterable[tuple[bytes, bytes]]
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ _PATIENCE = 0.05
 _LOOK_AHEAD = 64 * 1024
 # Seconds that what is not wanted of a body may take to arrive.
 _LINGER = 1.0
+_BODY_HEADERS = {b"content-length", b"transfer-encoding"}
+_NOTHING = memoryview(b"")
 
 
 class Client:
@@ -44,43 +47,38 @@ class Client:
 
     Args:
         receive: Receives the next ASGI message.
-        expects_body: Whether the request announces a body. Then that the client has
-            gone is not noticed before the body has been read: to look for it would
-            mean to buffer what nobody has asked for.
+        loop: The running loop.
+        headers: Of the request. Where they announce a body, that the client has gone is
+            not noticed before it has been read: to look for it would mean to buffer
+            what nobody has asked for.
     """
 
-    __slots__ = (
-        "_arrived",
-        "_ended",
-        "_listener",
-        "_lock",
-        "_looks_ahead",
-        "_receive",
-        "_receiving",
-        "_timer",
-        "_watchers",
-        "chunk",
-        "expects_body",
-        "gone",
-        "loop",
-        "more",
-    )
+    # What most requests never change is the class's, so that a request costs less.
+    chunk = _NOTHING
+    more = True
+    gone = False
+    _lock: threading.Lock | None = None  # there is none before something was received
+    _looks_ahead = False
+    _receiving = False
+    _arrived: asyncio.Future[None] | None = None
+    _listener: asyncio.Task[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _watchers: tuple[Leave, ...] = ()
+    _ended = False
 
-    def __init__(self, receive: Receive, *, expects_body: bool) -> None:
-        self.chunk = memoryview(b"")
-        self.more = True
-        self.gone = False
-        self.loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
+    def __init__(
+        self, receive: Receive, loop: asyncio.AbstractEventLoop, headers: Headers
+    ) -> None:
+        self.loop = loop
         self._receive = receive
-        self.expects_body = expects_body
-        self._looks_ahead = False
-        self._receiving = False
-        self._arrived: asyncio.Future[None] | None = None
-        self._listener: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._watchers: list[Leave] = []
-        self._ended = False
+        self._headers = headers
+
+    @property
+    def expects_body(self) -> bool:
+        """Whether the request announces a body."""
+        return any(
+            name in _BODY_HEADERS and value != b"0" for name, value in self._headers
+        )
 
     async def receive(self) -> None:
         """Receive the next part of the body, or that the client has gone.
@@ -106,10 +104,12 @@ class Client:
             async with asyncio.timeout(_LINGER):
                 while self.more and not self.gone:
                     await self.receive()
-                    self.chunk = memoryview(b"")
+                    self.chunk = _NOTHING
 
     def take_into(self, buffer: Any) -> int:
         """Move what was received to ``buffer``; return how much. From any thread."""
+        if self._lock is None:
+            return 0
         with self._lock:
             size = min(len(buffer), len(self.chunk))
             buffer[:size] = self.chunk[:size]
@@ -128,13 +128,12 @@ class Client:
         if self.gone:
             leave(ClientDisconnected())
         elif not self._ended:
-            self._watchers.append(leave)
+            self._watchers += (leave,)
             self._arm()
 
     def unwatch(self, leave: Leave) -> None:
         """Have it no longer called."""
-        if leave in self._watchers:
-            self._watchers.remove(leave)
+        self._watchers = tuple(each for each in self._watchers if each != leave)
 
     async def while_there(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Await ``function(*args)``, and cancel that when the client goes.
@@ -161,7 +160,7 @@ class Client:
     def lose(self) -> None:
         """Note that the client has gone."""
         self.gone = True
-        watchers, self._watchers = self._watchers, []
+        watchers, self._watchers = self._watchers, ()
         for leave in watchers:
             leave(ClientDisconnected())
 
@@ -216,6 +215,7 @@ class Client:
             self.lose()
         else:
             body = message.get("body", b"")
+            self._lock = self._lock or threading.Lock()
             with self._lock:
                 self.chunk = memoryview(
                     bytes(self.chunk) + body if self.chunk else body

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ._client import Scope
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-_UNSAFE = re.compile(rb"[\0\r\n]")
+_UNSAFE = re.compile(r"[\0\r\n]")
 # Those of which a second one would be read by some and not by others.
 _SINGLE = {
     "CONTENT_LENGTH",
@@ -52,35 +52,22 @@ def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]
         BadRequest: The headers could be taken for others than they are.
         RequestHeaderFieldsTooLarge: There are more than ``max_headers``.
     """
-    script_name, path = _paths(scope)
+    script_name, path, uri = _paths(scope)
     query = scope.get("query_string", b"").decode("latin-1")
-    raw_path = scope.get("raw_path")
-    uri = raw_path.decode("latin-1") if raw_path else script_name + path
-    if query:
-        uri = f"{uri}?{query}"
-    scheme = scope.get("scheme", "http")
-    # The second is None where the server listens on a unix socket, named by the first.
     host, port = scope.get("server") or (None, None)
-    environ: dict[str, Any] = {
-        **_SAME_FOR_ALL,
-        "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": script_name,
-        "PATH_INFO": path,
-        "QUERY_STRING": query,
-        "REQUEST_URI": uri,
-        "RAW_URI": uri,
-        "SERVER_NAME": "localhost" if port is None else host,
-        "SERVER_PORT": str(port) if port else _DEFAULT_PORTS.get(scheme, "80"),
-        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
-        "wsgi.url_scheme": scheme,
-        "wsgi.input": body,
-        "wsgi.errors": sys.stderr,
-        "asgi.scope": scope,
-    }
-    if scheme == "https":
-        environ["HTTPS"] = "on"
-    if scope.get("client"):
-        environ["REMOTE_ADDR"], remote_port = scope["client"]
+    scheme, version = scope.get("scheme", "http"), scope.get("http_version", "1.1")
+    environ = _of_server(host, port, scheme, version).copy()
+    environ["REQUEST_METHOD"] = scope["method"]
+    environ["SCRIPT_NAME"] = script_name
+    environ["PATH_INFO"] = path
+    environ["QUERY_STRING"] = query
+    environ["REQUEST_URI"] = environ["RAW_URI"] = f"{uri}?{query}" if query else uri
+    environ["wsgi.input"] = body
+    environ["wsgi.errors"] = sys.stderr
+    environ["asgi.scope"] = scope
+    client = scope.get("client")
+    if client:
+        environ["REMOTE_ADDR"], remote_port = client
         environ["REMOTE_PORT"] = str(remote_port)
     headers = scope["headers"]
     if len(headers) > max_headers:
@@ -91,13 +78,35 @@ def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]
     return environ
 
 
-def _paths(scope: Scope) -> tuple[str, str]:
-    """``SCRIPT_NAME`` and ``PATH_INFO``: bytes in the disguise of latin-1."""
+@functools.lru_cache(maxsize=128)
+def _of_server(
+    host: str | None, port: int | None, scheme: str, version: str
+) -> dict[str, Any]:
+    """What is the same for all requests that reach a server in the same way."""
+    environ = {
+        **_SAME_FOR_ALL,
+        # The port is None where it listens on a unix socket, named by the host.
+        "SERVER_NAME": "localhost" if port is None else host,
+        "SERVER_PORT": str(port) if port else _DEFAULT_PORTS.get(scheme, "80"),
+        "SERVER_PROTOCOL": f"HTTP/{version}",
+        "wsgi.url_scheme": scheme,
+    }
+    if scheme == "https":
+        environ["HTTPS"] = "on"
+    return environ
+
+
+def _paths(scope: Scope) -> tuple[str, str, str]:
+    """``SCRIPT_NAME``, ``PATH_INFO`` and the path of the URI, before any decoding.
+
+    They are bytes in the disguise of latin-1.
+    """
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or b""
     root = scope.get("root_path", "")
     if not root and raw and raw == path.encode():
-        return "", raw.decode("latin-1")
+        disguised = raw.decode("latin-1")
+        return "", disguised, disguised
     root = root.rstrip("/")
     # Servers decode as UTF-8, which loses what is none; the raw path still has it,
     # unless something on the way changed one of the two.
@@ -106,7 +115,8 @@ def _paths(scope: Scope) -> tuple[str, str]:
     encoded_root = root.encode()
     if root and (path == root or path.startswith(f"{root}/")):
         encoded = encoded[len(encoded_root) :]
-    return encoded_root.decode("latin-1"), encoded.decode("latin-1")
+    script_name, path = encoded_root.decode("latin-1"), encoded.decode("latin-1")
+    return script_name, path, raw.decode("latin-1") or script_name + path
 
 
 def _add_headers(environ: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> None:
@@ -114,9 +124,10 @@ def _add_headers(environ: dict[str, Any], headers: list[tuple[bytes, bytes]]) ->
         key = environ_key(name)
         if key is None:
             continue
-        if _UNSAFE.search(raw_value):
-            raise BadRequest(f"The header {name!r} has a line break or a zero in it.")
         value = raw_value.decode("latin-1")
+        # All that is unsafe cannot be printed, which is quicker to ask.
+        if not value.isprintable() and _UNSAFE.search(value):
+            raise BadRequest(f"The header {name!r} has a line break or a zero in it.")
         if key in environ:
             if key in _SINGLE:
                 raise BadRequest(f"The header {name!r} is there twice.")

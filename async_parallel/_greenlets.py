@@ -9,7 +9,6 @@ next.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, cast
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -52,10 +51,11 @@ class Greenlets:
         """
         worker = self._resting.pop() if self._resting else self._kind(_work)
         driver = getcurrent()
-        worker.parent = driver
+        if worker.parent is not driver:
+            worker.parent = driver
         worker.gr_context = context or driver.gr_context
         worker.at_rest = False
-        worker.function = functools.partial(function, *args)
+        worker.call = function, args
         awaitable = worker.switch()
         while not worker.at_rest:
             try:
@@ -85,14 +85,14 @@ class Greenlets:
 class Worker(greenlet):
     """A greenlet that runs one function after another."""
 
-    function: Callable[[], None] | None = None
+    call: tuple[Callable[..., None], tuple[Any, ...]] | None = None
     raised: BaseException | None = None
     at_rest = False
 
-    def rest(self) -> greenlet:
+    def rest(self) -> Any:
         """Be at rest, and return who drives it."""
         self.at_rest = True
-        return cast("greenlet", self.parent)
+        return self.parent
 
 
 _current = cast("Callable[[], Worker]", getcurrent)
@@ -105,14 +105,14 @@ class _SQLAlchemyWorker(Worker):
 def _work() -> None:
     # At rest no local may hold the greenlet that this runs in: it would never be freed.
     while True:
-        function, _current().function = _current().function, None
-        if function is None:
+        call, _current().call = _current().call, None
+        if call is None:
             return
         try:
-            function()
+            call[0](*call[1])
         except GreenletExit:
             raise  # nobody is left who would drive it
         except BaseException as error:  # noqa: BLE001 - raised by the driver
             _current().raised = error
-        del function
+        del call
         _current().rest().switch()

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import HTTPException
 
 from ._serving import await_here, is_serving, off_loop, serve, served_request
 from ._streams import streamable
+from ._wsgi import Direct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+# What most hooks and views return, and is no response.
+_PLAIN = {NoneType, dict, list, str, bytes}
 _MARK = "_async_parallel_nonblocking"
 
 
@@ -71,13 +75,18 @@ class Router:
         self._keep = keep
         self._respond = respond
         self._by_flask = app.async_to_sync
+        self._session_interface: Any = None
         self._make_context = app.request_context
-        self._make_response = app.make_response
         app.async_to_sync = self.async_to_sync
         app.ensure_sync = self.ensure_sync
         app.request_context = self.request_context
+        self._make_response = app.make_response
         if app.make_response.__module__ == "flask.app":  # else it may look at errors
             app.make_response = self.make_response
+        self._dispatch = app.full_dispatch_request
+        self._outermost = self.full_dispatch_request
+        if _globals(app.__class__.wsgi_app).get("__name__") == "flask.app":
+            app.full_dispatch_request = self._outermost
         for name in ("do_teardown_request", "do_teardown_appcontext"):
             setattr(app, name, functools.partial(_tear_down, getattr(app, name)))
 
@@ -87,7 +96,7 @@ class Router:
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """A synchronous function that runs ``func`` where it belongs."""
-        if inspect.iscoroutinefunction(func):
+        if _is_async(func):
             wrapped: Callable[..., Any] = self._app.async_to_sync(func)
             return wrapped
         run = self._in_place if _never_blocks(func) else self._elsewhere
@@ -96,8 +105,24 @@ class Router:
     def request_context(self, environ: Any) -> Any:
         """The context of a request that begins."""
         # The application may set its session interface at any time.
-        _route_session(self._app.session_interface)
+        if self._app.session_interface is not self._session_interface:
+            self._session_interface = self._app.session_interface
+            _route_session(self._session_interface)
+        request = served_request.get(None)
+        if request is not None:
+            request.is_outermost = request.environ is environ
         return self._make_context(environ)
+
+    def full_dispatch_request(self, *args: Any) -> Any:
+        """The response to the current request; to the adapter's own, on a short way."""
+        request = served_request.get(None)
+        if request is None or not request.is_outermost:
+            return self._dispatch(*args)
+        request.is_outermost = False
+        response = self._dispatch(*args)
+        # Unless something is around it that wants a response.
+        is_last = vars(self._app)["full_dispatch_request"] is self._outermost
+        return Direct(response) if is_last else response
 
     def make_response(self, given: Any) -> Any:
         """The response that Flask makes of what a view or a handler gave.
@@ -105,7 +130,7 @@ class Router:
         An HTTP error that nobody handled it calls as a WSGI application, whose answer
         is an iterator: it cannot be told from one that blocks.
         """
-        if is_serving() and _is_plain_error(given):
+        if isinstance(given, HTTPException) and is_serving() and _is_plain(given):
             given = self._respond(given)
         return self._make_response(given)
 
@@ -133,8 +158,8 @@ class Router:
 
     def _finish(self, value: Any) -> Any:
         """``value`` as WSGI can have it, where it is made by an async iterator."""
-        if value is None:
-            return None
+        if type(value) in _PLAIN:
+            return value
         return streamable(value, self._home.block_on, self._keep)
 
 
@@ -149,11 +174,19 @@ def _tear_down(teardown: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
         request.tears_down = False
 
 
-def _is_plain_error(given: Any) -> bool:
-    """Whether it is an HTTP error that makes its response when it is called."""
-    if not isinstance(given, HTTPException) or given.response is not None:
+def _is_async(func: Callable[..., Any]) -> bool:
+    code = getattr(
+        func, "__code__", None
+    )  # most are told by it, at a tenth of the time
+    is_plain = code is not None and code.co_flags & inspect.CO_COROUTINE
+    return bool(is_plain) or inspect.iscoroutinefunction(func)
+
+
+def _is_plain(error: HTTPException) -> bool:
+    """Whether an error makes its response when it is called, as werkzeug's do."""
+    if error.response is not None:
         return False  # a response of the application's is not to be changed
-    return type(given).__call__ is HTTPException.__call__
+    return type(error).__call__ is HTTPException.__call__
 
 
 def _run(function: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -169,10 +202,15 @@ def _never_blocks(func: Callable[..., Any]) -> bool:
     if getattr(function, _MARK, None) is function:
         return True
     # Not __module__, which View.as_view() and decorators set to that of the class.
-    module = getattr(function, "__globals__", {}).get("__name__")
+    module = _globals(function).get("__name__")
     return module in {"flask.views", "flask.templating"} or inspect.isasyncgenfunction(
         func
     )
+
+
+def _globals(function: Any) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(function, "__globals__", {})
+    return found
 
 
 def _route_session(interface: Any) -> None:

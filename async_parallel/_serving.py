@@ -30,6 +30,10 @@ T = TypeVar("T")
 class ServedRequest:
     """What a request is served with.
 
+    Args:
+        workers: Where a worker is taken from.
+        client: Who asked.
+
     Attributes:
         client: Who asked.
         stream: What its response is made of, if that is an async iterator.
@@ -37,17 +41,21 @@ class ServedRequest:
         tears_down: Whether it is being torn down. A cancel waits until that is over,
             or what the other functions give back would be lost.
         cancelled: The cancel that waits.
+        environ: The WSGI environment that the adapter made of it.
+        is_outermost: Whether Flask has been asked to answer just that, and has not
+            begun.
     """
 
-    __slots__ = ("_workers", "cancelled", "client", "stream", "tears_down", "worker")
+    stream: Any = None
+    worker: Worker | None = None
+    tears_down = False
+    cancelled: asyncio.CancelledError | None = None
+    environ: Any = None
+    is_outermost = False
 
     def __init__(self, workers: Workers, client: Client) -> None:
         self._workers = workers
         self.client = client
-        self.stream: Any = None
-        self.worker: Worker | None = None
-        self.tears_down = False
-        self.cancelled: asyncio.CancelledError | None = None
 
     async def run_off_loop(self, function: Callable[[], None]) -> None:
         """Run ``function``, which raises nothing, in the request's worker."""
@@ -60,11 +68,16 @@ class ServedRequest:
                 raise
             self.cancelled = error
 
-    def end(self) -> None:
-        """Let the next request have the worker."""
-        worker, self.worker = self.worker, None
-        if worker is not None:
+    def end(self) -> asyncio.Task[None] | None:
+        """Let the next request have the worker.
+
+        Returns:
+            What still listens to the client, and has been cancelled; to be waited for.
+        """
+        if self.worker is not None:
+            worker, self.worker = self.worker, None
             self._workers.give_back(worker)
+        return self.client.end()
 
 
 served_request: contextvars.ContextVar[ServedRequest] = contextvars.ContextVar(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -14,82 +13,113 @@ from werkzeug.wsgi import ClosingIterator
 
 from ._body import Body
 from ._environ import make_environ
-from ._serving import await_here, off_loop
+from ._headers import encode
+from ._serving import ServedRequest, await_here, off_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-    from ._client import Message, Scope, Send
-    from ._serving import ServedRequest
+    from ._client import Client, Message, Scope, Send
+    from ._workers import Workers
 
     Headers = list[tuple[str, str]]
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-_UNSAFE = re.compile(r"[\0\r\n]")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-# Of one connection, which is the server's (PEP 3333, "Other HTTP Features").
-_DIGITS = re.compile(r"[0-9]+")
 _END: Any = object()
-_CHUNKED = b"transfer-encoding"
-_HOP_BY_HOP = {
-    *{b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"},
-    _CHUNKED,
-}
 _NO_BODY = {204, 304}
+_FIRST_FINAL = 200
+_ANSWERING = (
+    "__call__",
+    "get_wsgi_response",
+    "get_wsgi_headers",
+    "get_app_iter",
+    "iter_encoded",
+    "close",
+)
 _HTTP_2 = "2"
 _WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
 
 
-class Exchange:
+class Exchange(ServedRequest):
     """One request and its response, run in the request's greenlet.
 
     Args:
         scope: The ASGI HTTP scope.
         send: Sends the response.
-        request: What the request is served with.
+        workers: Where its synchronous functions run.
+        client: Who asked.
         max_headers: How many headers the request may have.
     """
 
+    _start: Message | None = None
+    _announced: int | None = None  # by Content-Length
+    _sent = 0
+    _has_body = True
+    _endless = False  # it may be, for all that is known
+    _started = False
+    _ended = False
+
     def __init__(
-        self, scope: Scope, send: Send, request: ServedRequest, max_headers: int
+        self,
+        scope: Scope,
+        send: Send,
+        workers: Workers,
+        client: Client,
+        max_headers: int,
     ) -> None:
+        super().__init__(workers, client)
         self._scope = scope
         self._send = send
-        self._request = request
-        self._client = request.client
         self._max_headers = max_headers
         self._is_http_2 = scope["http_version"] >= _HTTP_2
-        # There a body need not be announced.
-        self._may_come_late = self._is_http_2 and (
-            self._client.expects_body or scope["method"] not in _WITHOUT_BODY
-        )
-        self._start: Message | None = None
-        self._announced: int | None = None  # by Content-Length
-        self._sent = 0
-        self._has_body = True
-        self._endless = False  # it may be, for all that is known
-        self._started = False
-        self._ended = False
 
     def run(self, app: Callable[..., Iterable[bytes]]) -> None:
         """Call the WSGI application and send what it answers."""
         try:
             try:
                 environ = make_environ(
-                    self._scope, Body(self._client), max_headers=self._max_headers
+                    self._scope, Body(self.client), max_headers=self._max_headers
                 )
             except HTTPException as error:
                 self._refuse(error)
             else:
+                self.environ = environ
                 self._respond(app(environ, self._start_response))
         except ClientDisconnected:
             self._ended = True  # nobody is there whom anything could be told
 
+    def take(self, response: Response) -> bool:
+        """Take over a response that is whole and needs nothing of WSGI, if it is one.
+
+        That is what werkzeug would correct nothing of for its environment.
+        """
+        chunks, code = response.response, response.status_code
+        kind: Any = type(response)
+        if not (
+            isinstance(chunks, list)
+            and len(chunks) == 1
+            and type(chunk := chunks[0]) is bytes
+            and _is_werkzeugs(kind)
+            and code >= _FIRST_FINAL
+            and code not in _NO_BODY
+            and self._scope["method"] != "HEAD"
+            and self._start is None
+        ):
+            return False
+        pairs, length, has_url = encode(response.headers, is_http_2=self._is_http_2)
+        if has_url or length != len(chunk):
+            return False
+        self._start, self._announced = _begin(code, pairs), length
+        return True
+
     def _respond(self, iterable: Iterable[bytes]) -> None:
+        if type(iterable) is Direct:
+            self._respond_at_once(iterable.response)
+            return
         response = _response_behind(iterable)
         made_of = None if response is None else response.response
-        stream = self._request.stream
+        stream = self.stream
         body: Any = iterable
         if not isinstance(iterable if response is None else made_of, (list, tuple)):
             # What does not exist yet is made while it is iterated over, by code that
@@ -97,7 +127,7 @@ class Exchange:
             if stream is None or made_of is not stream:
                 body = _OffLoop(iterable)
             self._endless = True
-            self._client.watch(_note, beside_body=True)
+            self.client.watch(_note, beside_body=True)
         try:
             for chunk in body:
                 self._write(chunk)
@@ -113,10 +143,15 @@ class Exchange:
                 stream.close()
             close = getattr(iterable, "close", None)
             if close is not None:
-                if response is None or getattr(response, "_on_close", True):
-                    off_loop(close)
-                else:
-                    close()
+                _close(response, close)
+
+    def _respond_at_once(self, response: Response) -> None:
+        chunks: Any = response.response
+        try:
+            await_here(self._send_chunk(chunks[0], more=False))
+        finally:
+            if getattr(response, "_on_close", True):  # else closing it does nothing
+                off_loop(response.close)
 
     def _start_response(
         self, status: str, headers: Headers, exc_info: ExcInfo | None = None
@@ -126,27 +161,11 @@ class Exchange:
         if exc_info is None and self._start is not None:
             raise RuntimeError("start_response() was called twice without exc_info.")
         code = int(status[:3])
-        self._announced = None
         self._has_body = code not in _NO_BODY and self._scope["method"] != "HEAD"
-        encoded: list[tuple[bytes, bytes]] = []
-        for name, value in headers:
-            if _UNSAFE.search(value):
-                raise _unsafe(name, value)
-            lowered = _lowered(name)
-            if lowered == b"content-length":
-                if code in _NO_BODY:
-                    continue  # servers would wait for what it announces
-                if self._announced is not None or not _DIGITS.fullmatch(value):
-                    raise _unsafe(name, value)
-                self._announced = int(value)
-            elif lowered in _HOP_BY_HOP and (self._is_http_2 or lowered == _CHUNKED):
-                continue
-            encoded.append((lowered, value.encode("latin-1")))
-        self._start = {
-            "type": "http.response.start",
-            "status": code,
-            "headers": encoded,
-        }
+        pairs, self._announced, _ = encode(
+            headers, is_http_2=self._is_http_2, has_length=code not in _NO_BODY
+        )
+        self._start = _begin(code, pairs)
         return self._write
 
     def _write(self, chunk: bytes) -> None:
@@ -170,33 +189,39 @@ class Exchange:
         await_here(self._send_chunk(b"", more=False))
 
     async def _send_chunk(self, chunk: bytes, *, more: bool) -> None:
-        if self._client.gone:
+        if self.client.gone:
             raise ClientDisconnected  # not every server lets go of who sends to nobody
+        # Where it may wait for ever, sending ends with the client.
+        may_hang = self._endless or self._is_http_2
+        send = self._send_while_there if may_hang else self._send
         try:
             if not self._started:
                 if self._start is None:
                     raise RuntimeError("The application did not call start_response().")
                 self._started = True
-                await self._emit(self._start)
+                await send(self._start)
             self._ended = not more
             body = {"type": "http.response.body", "body": chunk, "more_body": more}
-            if not more and self._may_come_late and self._client.more:
+            if self._is_http_2 and not more and self._may_come_late:
                 # Hypercorn 0.18 drops a connection, with all that is under way on it,
                 # where a part of a body arrives after the end of the response to it.
                 # https://github.com/pgjones/hypercorn/issues/329
-                await self._emit({**body, "more_body": True})
-                await self._client.discard()
+                await send({**body, "more_body": True})
+                await self.client.discard()
                 body["body"] = b""
-            await self._emit(body)
+            await send(body)
         except OSError as error:  # how ASGI says that the client has gone
-            self._client.lose()
+            self.client.lose()
             raise ClientDisconnected from error
 
-    async def _emit(self, message: Message) -> None:
-        if self._endless or self._is_http_2:  # the server may wait for ever
-            await self._client.while_there(self._send, message)
-        else:
-            await self._send(message)
+    async def _send_while_there(self, message: Message) -> None:
+        await self.client.while_there(self._send, message)
+
+    @property
+    def _may_come_late(self) -> bool:
+        """Whether more of a body, announced or not, may be to come over HTTP/2."""
+        has_body = self._scope["method"] not in _WITHOUT_BODY
+        return self.client.more and (self.client.expects_body or has_body)
 
     def _refuse(self, refusal: HTTPException) -> None:
         response = refusal.get_response()
@@ -204,6 +229,31 @@ class Exchange:
         self._start_response(response.status, list(response.headers))
         self._write(response.get_data())
         self._finish()
+
+
+class Direct:
+    """A response on its way from Flask to the exchange, past WSGI where it can.
+
+    To all others it is a WSGI application, and what one answers.
+    """
+
+    __slots__ = ("response",)
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        exchange = getattr(start_response, "__self__", None)
+        if isinstance(exchange, Exchange) and exchange.take(self.response):
+            return self
+        return self.response(environ, start_response)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.response.iter_encoded())
+
+    def close(self) -> None:
+        """Call what is to be called when the response has been sent."""
+        self.response.close()
 
 
 class _OffLoop:
@@ -219,19 +269,23 @@ class _OffLoop:
             yield chunk
 
 
-@functools.lru_cache(maxsize=512)
-def _lowered(name: str) -> bytes:
-    if not _NAME.fullmatch(name):
-        raise _unsafe(name, "")
-    return name.lower().encode("latin-1")
+def _begin(code: int, headers: list[tuple[bytes, bytes]]) -> Message:
+    return {"type": "http.response.start", "status": code, "headers": headers}
 
 
-def _unsafe(name: str, value: str) -> ValueError:
-    return ValueError(
-        f"The response's header {name!r} cannot be sent with the value {value!r}. A"
-        " name has letters, digits and '-', a value no line break, and there is one"
-        " Content-Length, of digits."
-    )
+@functools.lru_cache(maxsize=128)
+def _is_werkzeugs(kind: type[Response]) -> bool:
+    """Whether responses of a class answer WSGI as werkzeug's do."""
+    return all(getattr(kind, name) is getattr(Response, name) for name in _ANSWERING)
+
+
+def _close(response: Response | None, close: Callable[[], object]) -> None:
+    """Call ``close`` where its callbacks, if there are any, may block."""
+    # There is no public way to ask.
+    if response is None or getattr(response, "_on_close", True):
+        off_loop(close)
+    else:
+        close()
 
 
 def _note(_reason: object) -> None:

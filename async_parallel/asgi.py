@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ._client import Client
 from ._forks import keep_for_ever, watch
+from ._known_routes import remember_routes
 from ._routing import nonblocking
-from ._serving import ServedRequest, served_request, serving_greenlets
+from ._serving import served_request, serving_greenlets
 from ._sources import check_positive
 from ._workers import Workers
 from ._wsgi import Exchange
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["ASGIAdapter", "nonblocking"]
 
 _logger = logging.getLogger("async_parallel")
-
-_BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 MAX_THREADS = 40
 """Requests with synchronous functions at once unless told otherwise, as in AnyIO."""
@@ -84,6 +83,7 @@ class ASGIAdapter:
         self._workers: Workers | None = None
         self._greenlets = serving_greenlets()
         self._loop: asyncio.AbstractEventLoop | None = None
+        remember_routes(app)
         watch(self)
 
     def after_fork(self) -> None:
@@ -94,25 +94,28 @@ class ASGIAdapter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI scope: HTTP or the lifespan; a websocket is closed."""
-        kind = scope["type"]
-        if kind == "http":
-            if self._loop is not asyncio.get_running_loop():
-                await self._make_home()
-            client = Client(receive, expects_body=_announces_body(scope))
-            request = ServedRequest(self._threads(), client)
-            served_request.set(request)
-            exchange = Exchange(scope, send, request, self._max_headers)
-            try:
-                context = contextvars.copy_context()
-                await self._greenlets.run(exchange.run, self._app, context=context)
-            finally:
-                request.end()
-                listener = client.end()
-                if listener is not None:
-                    await asyncio.wait([listener])
-            if request.cancelled is not None:
-                raise request.cancelled
-        elif kind == "lifespan":
+        if scope["type"] != "http":
+            await self._answer_other(scope["type"], receive, send)
+            return
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            await self._make_home()
+        client = Client(receive, loop, scope["headers"])
+        workers = self._workers or self._make_workers()
+        exchange = Exchange(scope, send, workers, client, self._max_headers)
+        served_request.set(exchange)
+        context = contextvars.copy_context()
+        try:
+            await self._greenlets.run(exchange.run, self._app, context=context)
+        finally:
+            listener = exchange.end()
+            if listener is not None:
+                await asyncio.wait([listener])
+        if exchange.cancelled is not None:
+            raise exchange.cancelled
+
+    async def _answer_other(self, kind: str, receive: Receive, send: Send) -> None:
+        if kind == "lifespan":
             await self._lifespan(receive, send)
         elif kind == "websocket":
             await receive()
@@ -161,10 +164,9 @@ class ASGIAdapter:
         if self._loop is not loop:
             self._loop, self._greenlets = loop, serving_greenlets()
 
-    def _threads(self) -> Workers:
+    def _make_workers(self) -> Workers:
         # It starts a thread only when there is something to run.
-        if self._workers is None:
-            self._workers = Workers(self._max_threads)
+        self._workers = Workers(self._max_threads)
         return self._workers
 
     async def _shut_down(self) -> None:
@@ -183,10 +185,3 @@ class ASGIAdapter:
             )
         self._greenlets.end()
         self._loop = None
-
-
-def _announces_body(scope: Scope) -> bool:
-    for name, value in scope["headers"]:
-        if name in _BODY_HEADERS and value != b"0":
-            return True
-    return False

@@ -26,7 +26,16 @@ FILES = {
 LAYERS = [
     {"errors", "instrumentation", "_blocking", "_forks", "_signatures", "_waiting"},
     {"_flask_context", "_legacy"},
-    {"_client", "_environ", "_greenlets", "_workers", "_pool", "_reader"},
+    {
+        "_client",
+        "_environ",
+        "_greenlets",
+        "_headers",
+        "_known_routes",
+        "_workers",
+        "_pool",
+        "_reader",
+    },
     {"_serving", "_sources", "_libpq", "_sqlite", "_portal", "_remote"},
     {"_driver", "_snapshot", "_detached"},
     {"_holding", "_attaching"},

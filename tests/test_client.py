@@ -246,7 +246,7 @@ async def test_watching_does_not_disturb_who_reads() -> None:
         receivers.append(asyncio.get_running_loop().create_future())
         return await receivers[-1]
 
-    client = Client(receive, expects_body=False)
+    client = Client(receive, asyncio.get_running_loop(), [])
     client.watch(lambda _error: None)  # it would begin to look in 50 ms
     reading = asyncio.create_task(client.receive())
     later = asyncio.get_running_loop().create_future()
@@ -266,7 +266,7 @@ async def test_a_cancel_from_elsewhere_is_not_taken_back() -> None:
     async def receive() -> MutableMapping[str, Any]:
         raise AssertionError
 
-    client = Client(receive, expects_body=True)
+    client = Client(receive, asyncio.get_running_loop(), [(b"content-length", b"1")])
     waiting = asyncio.create_task(client.while_there(asyncio.Event().wait))
     await asyncio.sleep(0)
     client.lose()
@@ -342,7 +342,7 @@ async def test_reading_while_the_client_is_watched_waits_for_the_watch() -> None
         finally:
             at_once.append(-1)
 
-    client = Client(receive, expects_body=False)
+    client = Client(receive, asyncio.get_running_loop(), [])
     lost = asyncio.Event()
     client.watch(lambda _error: lost.set())
     await receiving.wait()

@@ -1,0 +1,275 @@
+"""What the router found is remembered: the same answers, and for what is the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Flask, request, url_for
+from werkzeug.routing import Map, Rule, StateMachineMatcher
+from werkzeug.test import EnvironBuilder
+
+from async_parallel import AsyncParallel
+from async_parallel.asgi import ASGIAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.filterwarnings("ignore:Current server name")
+
+
+@dataclasses.dataclass(frozen=True)
+class Get:
+    """A request, as the router knows it."""
+
+    path: str = "/static"
+    base: str = "http://example.com"
+    method: str = "GET"
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def ask(self, app: Flask) -> tuple[int, str, str | None, str]:
+        """Status, body, location and allowed methods."""
+        client = app.test_client()
+        answer = client.open(
+            self.path,
+            base_url=self.base,
+            method=self.method,
+            query_string=self.query,
+            headers=list(self.headers),
+        )
+        allowed = ",".join(sorted(answer.allow))
+        return answer.status_code, answer.text, answer.location, allowed
+
+
+def make_app(**options: Any) -> Flask:
+    """An application whose views tell what was found."""
+    app = Flask(__name__, static_folder=None, **options)
+    app.config["SERVER_NAME"] = None if not options else "example.com"
+
+    def found(**values: Any) -> dict[str, Any]:
+        rule: Any = request.url_rule
+        return {
+            "rule": str(rule),
+            "values": [values, request.view_args],
+            "url": url_for(request.endpoint or "", **values),
+            "external": url_for(request.endpoint or "", _external=True, **values),
+            "query": request.args.to_dict(),
+        }
+
+    for number, (rule, settings) in enumerate(RULES):
+        app.add_url_rule(rule, f"view{number}", found, **settings)
+    if options.get("subdomain_matching"):
+        app.add_url_rule("/static", "api", found, subdomain="api")
+        app.add_url_rule("/static", "user", found, subdomain="<user>")
+    if options.get("host_matching"):
+        app.add_url_rule("/static", "other", found, host="other.example")
+    return app
+
+
+RULES: list[tuple[str, dict[str, Any]]] = [
+    ("/static", {}),
+    ("/static", {"methods": ["POST"]}),
+    ("/folder/", {}),
+    ("/loose/", {"strict_slashes": False}),
+    ("/loose", {"strict_slashes": False, "methods": ["PUT"]}),
+    ("/page", {"defaults": {"page": 1}}),
+    ("/page/<int:page>", {}),
+    ("/<name>/about", {}),
+    ("/moved", {"redirect_to": "static"}),
+    ("/ü", {}),
+    ("/ws", {"websocket": True}),
+]
+
+GETS = [
+    *(Get(method=method) for method in ("GET", "HEAD", "POST", "OPTIONS", "DELETE")),
+    *(Get(path) for path in ("/folder/", "/folder", "/loose", "/loose/", "//static")),
+    *(Get("/loose/", method=method) for method in ("PUT", "DELETE")),
+    *(Get(path) for path in ("/page", "/page/1", "/page/2", "/a/about", "/static/")),
+    *(Get(path) for path in ("/moved", "/%C3%BC", "/%FC", "/nowhere", "/", "/STATIC")),
+    *(Get(base=f"http://{host}") for host in ("example.com:80", "example.com:81")),
+    *(Get(base=f"http://{host}") for host in ("EXAMPLE.com", "api.example.com")),
+    *(Get(base=f"http://{host}") for host in ("other.example", "ü.example.com")),
+    *(Get(base=f"https://{host}") for host in ("example.com", "example.com:443")),
+    *(Get(base=f"http://example.com{prefix}") for prefix in ("/app", "/app/", "/ü")),
+    *(Get(query=query) for query in ("a=1", "a=%C3%BC", "")),
+    Get("/folder", query="a=%C3%BC"),
+    *(
+        Get(path, headers=(("Connection", "keep-alive, Upgrade"), ("Upgrade", it)))
+        for it in ("websocket", "h2c")
+        for path in ("/static", "/ws")
+    ),
+    Get("/ws"),
+]
+
+
+@pytest.mark.parametrize("repeats", [2])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"subdomain_matching": True},
+        {"host_matching": True, "static_host": None},
+    ],
+    ids=str,
+)
+def test_all_is_found_as_before(options: dict[str, Any], repeats: int) -> None:
+    """The first time and later, in any order, for hosts, prefixes, methods, slashes."""
+    plain, remembering = make_app(**options), make_app(**options)
+    AsyncParallel(remembering)
+    ASGIAdapter(remembering)
+    assert "bind_to_environ" in vars(remembering.url_map)
+    for get in GETS * repeats + GETS[::-1]:
+        assert get.ask(remembering) == get.ask(plain), get
+
+
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths for which werkzeug searched for a rule."""
+    paths: list[str] = []
+    match = StateMachineMatcher.match
+
+    def note(self: Any, domain: str, path: str, *args: Any) -> Any:
+        paths.append(path)
+        return match(self, domain, path, *args)
+
+    monkeypatch.setattr(StateMachineMatcher, "match", note)
+    return paths
+
+
+def remembering_app() -> Flask:
+    """One whose routes are remembered."""
+    app = make_app()
+    AsyncParallel(app)
+    ASGIAdapter(app)
+    return app
+
+
+def test_a_path_without_variables_is_searched_for_once(searched: list[str]) -> None:
+    """For each method; one with variables each time, and so what is not found."""
+    app = remembering_app()
+    for _ in range(3):
+        for get in (Get(), Get(method="POST"), Get("/page/2"), Get("/nowhere")):
+            get.ask(app)
+    assert searched.count("/static") == 2
+    assert searched.count("/page/2") == searched.count("/nowhere") == 3
+
+
+def test_no_request_gets_what_another_has_changed() -> None:
+    """The arguments of a view are its own."""
+    app = remembering_app()
+
+    @app.get("/mine")
+    def mine() -> str:
+        values: Any = request.view_args
+        values["seen"] = True
+        return str(len(values))
+
+    assert [Get("/mine").ask(app)[1] for _ in range(3)] == ["1", "1", "1"]
+
+
+def test_a_rule_that_is_added_counts_at_once(searched: list[str]) -> None:
+    """Flask's own way to add one is closed by then, the map's is not."""
+    app = remembering_app()
+    Get().ask(app)
+    app.view_functions["new"] = lambda: "new"
+    app.url_map.add(Rule("/static", endpoint="new", methods=["DELETE"]))
+    assert Get(method="DELETE").ask(app)[1] == "new"
+    Get().ask(app)
+    assert searched.count("/static") == 3
+
+
+def test_what_clients_choose_does_not_grow_it() -> None:
+    """They name hosts as they like."""
+    app = remembering_app()
+    known: Any = app.url_map.bind_to_environ
+    sizes = []
+    for number in range(600):
+        Get(base=f"http://{number}.example.com").ask(app)
+        sizes.append(len(known.__self__._known))
+    assert max(sizes) == 256
+
+
+def test_paths_that_are_not_found_do_not_grow_it() -> None:
+    """Nor do those with variables."""
+    app = remembering_app()
+    for number in range(100):
+        Get(f"/no/{number}").ask(app)
+        Get(f"/page/{number}").ask(app)
+    known: Any = app.url_map.bind_to_environ
+    (binding,) = known.__self__._known.values()
+    assert not binding[-1]
+
+
+def test_each_request_by_an_unknown_host_is_warned_of(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """As werkzeug does."""
+    app = make_app(subdomain_matching=True)
+    AsyncParallel(app)
+    ASGIAdapter(app)
+    with pytest.warns(UserWarning, match="doesn't match configured"):
+        Get(base="http://elsewhere.example").ask(app)
+    with pytest.warns(UserWarning, match="doesn't match configured"):
+        Get(base="http://elsewhere.example").ask(app)
+    assert not recwarn.list
+
+
+def test_the_adapter_of_a_request_does_all_that_one_does() -> None:
+    """It finds what it is asked for, and not only the rule of its request."""
+    app = remembering_app()
+    for _ in range(2):
+        with app.test_request_context("/static", base_url="http://example.com"):
+            adapter: Any = app.create_url_adapter(request)
+            assert adapter.match() == ("view0", {})
+            assert adapter.match("/page/7") == ("view6", {"page": 7})
+            assert adapter.match(method="POST") == ("view1", {})
+            assert adapter.match(return_rule=True)[0].endpoint == "view0"
+            assert adapter.match("/ü", return_rule=True)[0].endpoint == "view9"
+            assert adapter.test("/nowhere") is False
+            allowed = sorted(adapter.allowed_methods("/folder/"))
+            assert allowed == ["GET", "HEAD", "OPTIONS"]
+
+
+def test_a_map_of_a_class_of_its_own_is_left_alone() -> None:
+    """It may do all of it in another way."""
+
+    class Own(Map):
+        pass
+
+    class App(Flask):
+        url_map_class = Own
+
+    app = App(__name__)
+    AsyncParallel(app)
+    ASGIAdapter(app)
+    assert not {"add", "bind_to_environ"} & vars(app.url_map).keys()
+
+
+def test_a_second_adapter_does_not_come_before_the_first() -> None:
+    """What the first has learned is for both."""
+    app = remembering_app()
+    first: Any = app.url_map.bind_to_environ
+    ASGIAdapter(app)
+    second: Any = app.url_map.bind_to_environ
+    assert first is second
+
+
+def test_applications_of_werkzeug_have_one_too() -> None:
+    """They bind their map themselves, to a request or its environment."""
+
+    class App:
+        url_map = Map([Rule("/a", endpoint="a"), Rule("/b/<int:n>", endpoint="b")])
+
+        def __call__(self, environ: Any, start_response: Any) -> Any:
+            raise NotImplementedError
+
+    app = App()
+    bind: Callable[..., Any] = app.url_map.bind_to_environ
+    ASGIAdapter(app)
+    for path in ("/a", "/b/1", "/a", "/b/2"):
+        builder = EnvironBuilder(path)
+        for given in (builder.get_environ(), builder.get_request()):
+            found = app.url_map.bind_to_environ(given).match()
+            assert found == bind(given).match()

@@ -1,0 +1,355 @@
+"""The short way of whole responses, past WSGI: the same answers, where it may be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from both_ways import Answer, Ask, by_asgi, by_wsgi
+from flask import Flask, Response, g, jsonify, request
+from lifespan import Lifespan
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from async_parallel import AsyncParallel
+from async_parallel.asgi import ASGIAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from werkzeug.datastructures import Headers
+
+    Called = list[WerkzeugResponse]
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> Called:
+    """The responses that were called as WSGI applications."""
+    found: Called = []
+    call = WerkzeugResponse.__call__
+
+    def note(self: WerkzeugResponse, *args: Any) -> Iterable[bytes]:
+        found.append(self)
+        return call(self, *args)
+
+    monkeypatch.setattr(WerkzeugResponse, "__call__", note)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Flask) -> AsyncIterator[ASGIAdapter]:
+    """An adapter of ``app``, which has the extension."""
+    adapter = ASGIAdapter(app)
+    async with Lifespan(adapter):
+        yield adapter
+
+
+def make_app(kind: type[Flask] = Flask) -> Flask:
+    """An application with the extension."""
+    app = kind(__name__)
+    AsyncParallel(app)
+    return app
+
+
+async def ask(app: Flask, path: str = "/", method: str = "GET", **options: Any) -> Any:
+    """What the adapter answers."""
+    async with serving(app) as adapter:
+        return await by_asgi(adapter, Ask(method, path, **options))
+
+
+def with_cookies() -> Response:
+    """Two headers of one name."""
+    response = Response("x")
+    response.set_cookie("one", "1")
+    response.set_cookie("two", "ü", httponly=True)
+    return response
+
+
+WHOLE: dict[str, Callable[[], Any]] = {
+    "text": lambda: "hello",
+    "dict": lambda: {"a": [1, 2]},
+    "nothing": lambda: "",
+    "status": lambda: ("made", 201, {"X-Id": "7"}),
+    "cookies": with_cookies,
+    "jsonify": lambda: jsonify(1, 2, 3),
+    "values": lambda: Response("x", headers=[("X-A", "1"), ("X-A", "ü\t2")]),
+    "error": lambda: ("no", 404),
+}
+
+
+def mark(response: Response) -> Response:
+    """Tell what a hook sees."""
+    response.headers["X-Hook"] = str(response.content_length)
+    return response
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_a_whole_response_goes_past_wsgi(
+    name: str, kind: str, called: Called
+) -> None:
+    """With the same status, headers and body, and hooks have seen it."""
+
+    async def view() -> Any:
+        return WHOLE[name]()
+
+    app, plain = make_app(), Flask(__name__)
+    for each in (app, plain):
+        is_async = kind == "async" and each is app
+        each.add_url_rule("/", "view", view if is_async else WHOLE[name])
+        each.after_request(mark)
+    answer = await ask(app)
+    assert not called
+    assert answer == by_wsgi(plain, Ask("GET", "/"))
+    assert len(called) == 1  # which shows that it counts
+
+
+class Shouting(Response):
+    """Has its own idea of headers."""
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        headers = super().get_wsgi_headers(environ)
+        headers["X-Shout"] = environ["PATH_INFO"]
+        return headers
+
+
+class Doubled(Response):
+    """Has its own idea of its body."""
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        return iter([b"".join(super().iter_encoded()) * 2])
+
+
+def _announcing(length: str) -> Response:
+    response = Response("hello")
+    response.headers["Content-Length"] = length
+    return response
+
+
+BY_WSGI: dict[str, Callable[[], Any]] = {
+    "class": lambda: Shouting("hello"),
+    "body": lambda: Doubled(["a"]),
+    "location": lambda: ("", 201, {"Location": "/ü"}),
+    "content location": lambda: ("", 200, {"content-location": "/ü"}),
+    "no content": lambda: ("x", 204),
+    "not modified": lambda: ("x", 304),
+    "early": lambda: ("x", 102),
+    "pieces": lambda: Response([b"a", b"b"]),
+    "strings": lambda: Response(["ü"], headers={"Content-Length": "2"}),
+    "no length": lambda: Response([b"a"]),
+    "too much": lambda: _announcing("3"),
+    "tuple": lambda: Response((b"a",), headers={"Content-Length": "1"}),
+}
+
+
+@pytest.mark.parametrize("name", BY_WSGI)
+async def test_what_needs_wsgi_goes_by_it(name: str, called: Called) -> None:
+    """What werkzeug would correct, and what a class of its own has changed."""
+    app = make_app()
+    app.add_url_rule("/", "view", BY_WSGI[name])
+    answer = await ask(app)
+    assert len(called) == 1
+    expected = by_wsgi(app, Ask("GET", "/"))
+    if name == "too much":  # no more is sent than was announced
+        expected = Answer(expected.status, expected.headers, expected.body[:3])
+    assert answer == expected
+
+
+async def test_head_goes_by_wsgi(called: Called) -> None:
+    """It announces a body that is not sent."""
+    app = make_app()
+    app.add_url_rule("/", "view", lambda: "hello")
+    answer = await ask(app, method="HEAD")
+    assert (answer.body, len(called)) == (b"", 1)
+    assert ("content-length", "5") in answer.headers
+
+
+async def test_less_than_announced_is_still_an_error() -> None:
+    """It is found where WSGI is."""
+    app = make_app()
+    app.add_url_rule("/", "view", lambda: _announcing("9"))
+    with pytest.raises(RuntimeError, match=r"announced 9 bytes .* sent 5"):
+        await ask(app)
+
+
+@pytest.mark.parametrize("bad", ["a\r\nX-Evil: 1", "a\0b"])
+async def test_headers_are_checked_here_too(bad: str) -> None:
+    """Werkzeug lets a zero pass, and what was put past werkzeug's check."""
+    app = make_app()
+
+    @app.get("/")
+    async def view() -> Response:
+        response = Response("x")
+        response.headers._list.append(("X-Bad", bad))
+        return response
+
+    with pytest.raises(ValueError, match=r"'X-Bad' cannot be sent"):
+        await ask(app)
+
+
+def adding(app: Any) -> Any:
+    """Middleware around what begins the response."""
+
+    def run(environ: Any, start_response: Any) -> Any:
+        def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+            return start_response(status, [*headers, ("X-Added", "1")], exc_info)
+
+        return app(environ, start)
+
+    return run
+
+
+def shouting(app: Any) -> Any:
+    """Middleware around the body alone."""
+
+    def run(environ: Any, start_response: Any) -> Any:
+        body = app(environ, start_response)
+        try:
+            yield from (chunk.upper() for chunk in body)
+        finally:
+            body.close()
+
+    return run
+
+
+def copying(app: Any) -> Any:
+    """Middleware that asks for something else."""
+    return lambda environ, start: app({**environ, "PATH_INFO": "/other"}, start)
+
+
+def late(app: Any) -> Any:
+    """Middleware that begins the response itself, from what it was told."""
+
+    def run(environ: Any, start_response: Any) -> Any:
+        told: list[Any] = []
+        body = app(environ, lambda *start: told.append(start))
+        start_response("202 Accepted", told[0][1])
+        return body
+
+    return run
+
+
+@pytest.mark.parametrize("middleware", [adding, shouting, copying, late])
+async def test_middleware_sees_what_it_would(middleware: Any, called: Called) -> None:
+    """Whatever it is around; and callbacks run when the response has been sent."""
+    app, plain = make_app(), Flask(__name__)
+    closed: list[str] = []
+
+    def view() -> Response:
+        path = request.path
+        response = Response(f"hello from {path}")
+        response.call_on_close(lambda: closed.append(path))
+        return response
+
+    for each in (app, plain):
+        each.add_url_rule("/", "view", view)
+        each.add_url_rule("/other", "other", view)
+        each.wsgi_app = middleware(each.wsgi_app)  # type: ignore[method-assign]
+    answer = await ask(app)
+    assert closed == ["/other" if middleware is copying else "/"]
+    assert bool(called) == (middleware is not shouting)
+    assert answer == by_wsgi(plain, Ask("GET", "/"))
+    assert closed == [closed[0]] * 2
+
+
+async def test_who_wraps_it_in_the_application_gets_a_response() -> None:
+    """An attribute that was set later, and a class with its own ``wsgi_app``."""
+
+    class Own(Flask):
+        def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+            with self.request_context(environ):
+                response: Any = self.full_dispatch_request()
+                response.headers["X-Own"] = type(response).__name__
+                return response(environ, start_response)
+
+    own, wrapped = make_app(Own), make_app()
+    dispatch: Any = wrapped.full_dispatch_request
+
+    def around() -> Any:
+        response = dispatch()
+        response.headers["X-Own"] = type(response).__name__
+        return response
+
+    wrapped.full_dispatch_request = around  # type: ignore[method-assign]
+    for app in (own, wrapped):
+        app.add_url_rule("/", "view", lambda: "hello")
+        assert ("x-own", "Response") in (await ask(app)).headers
+
+
+async def test_a_request_inside_a_request_is_answered_with_a_response() -> None:
+    """As views do that answer several requests in one."""
+    app = make_app()
+
+    @app.get("/")
+    async def batch() -> list[str]:
+        kinds = []
+        for _ in range(2):
+            with app.test_request_context("/one"):
+                response: Any = app.full_dispatch_request()
+                kinds += [type(response).__name__, response.get_data(as_text=True)]
+        g.kinds = kinds
+        return kinds
+
+    app.add_url_rule("/one", "one", lambda: request.path)
+    assert b"Direct" not in (answer := await ask(app)).body
+    assert answer.body.count(b"Response") == answer.body.count(b"/one") == 2
+
+
+async def test_callbacks_run_after_the_last_byte(called: Called) -> None:
+    """Off the loop, as they may block; also where sending fails."""
+    app = make_app()
+    order: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    @app.get("/")
+    async def view() -> Response:
+        response = Response("hello")
+
+        @response.call_on_close
+        def close() -> None:
+            with pytest.raises(RuntimeError):
+                asyncio.get_running_loop()
+            order.append("closed")
+
+        return response
+
+    async with serving(app) as adapter:
+
+        async def receive() -> Any:
+            await loop.create_future()
+
+        for broken in (False, True):
+            order.clear()
+
+            async def send(message: Any, *, broken: bool = broken) -> None:
+                order.append(message["type"])
+                if broken:
+                    raise OSError
+
+            scope = {"type": "http", "method": "GET", "path": "/", "http_version": "1"}
+            await adapter({**scope, "headers": []}, receive, send)
+            assert order[-1] == "closed"
+            assert len(order) == (2 if broken else 3)
+    assert not called
+
+
+async def test_a_small_request_leaves_nothing_to_the_garbage_collector() -> None:
+    """What it did would stop the event loop for milliseconds, every few thousand."""
+    app = make_app()
+
+    @app.get("/")
+    async def view() -> dict[str, int]:
+        return {"a": 1}
+
+    async with serving(app) as adapter:
+        await by_asgi(adapter, Ask("GET", "/"))  # for which a rule is searched
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await by_asgi(adapter, Ask("GET", "/"))
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
