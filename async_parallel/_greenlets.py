@@ -53,7 +53,7 @@ class Greenlets:
         driver = getcurrent()
         if worker.parent is not driver:
             worker.parent = driver
-        worker.gr_context = context or driver.gr_context
+        worker.gr_context = driver.gr_context if context is None else context
         worker.at_rest = False
         worker.call = function, args
         awaitable = worker.switch()
@@ -64,11 +64,11 @@ class Greenlets:
                 awaitable = worker.throw(translate(error) if translate else error)
             else:
                 awaitable = worker.switch(value)
-        raised, worker.raised = worker.raised, None
         self._resting.append(worker)
         if len(self._resting) > _MOST_AT_REST:
             self._end_one()
-        if raised is not None:
+        if worker.raised is not None:
+            raised, worker.raised = worker.raised, None
             raise raised
 
     def end(self) -> None:

@@ -1,126 +1,128 @@
-"""What werkzeug's router found for a request, remembered for those that are like it.
+"""What Flask and werkzeug find for a request, remembered for those that are like it.
 
-For each request a URL map is bound anew to the host, scheme and prefix that it came by,
-which are the same for nearly all of them, and in which there is much to parse. That and
-finding the rule take as long as the rest of a small request's way through the adapter,
-and what finding it leaves behind has the garbage collector run. So the last bindings
-are kept, and with each the rules that were found for paths without variables. All else
-is asked of werkzeug, as is each of these the first time.
+For each request Flask binds its URL map anew to the host, scheme and prefix that the
+request came by, which are the same for nearly all of them, and in which there is much
+to parse. That and finding the rule take longer than all that the adapter does, and what
+finding it leaves behind has the garbage collector run. So the last bindings are kept,
+and with each the rules that were found for paths without variables. All else is asked
+of Flask and werkzeug, as is each of these the first time.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from werkzeug.routing import Map, MapAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from werkzeug.routing import Rule
-
-    _Rules = dict[tuple[str, str], Rule]
-    _Binding = tuple[str, str, str | None, str, _Rules]
 
 # Clients choose the hosts that they name.
 _MOST_BINDINGS = 256
 _OF_NO_HOST_HERE = "<invalid>"
+_JUST_THE_RULE = {"return_rule": True}
 
 
 def remember_routes(app: Any) -> None:
-    """Have the URL map of an application, if it is werkzeug's, remember its routes."""
-    url_map: Any = getattr(app, "url_map", None)
-    is_werkzeugs = url_map.__class__ is Map
-    if is_werkzeugs and "bind_to_environ" not in vars(url_map):
-        known = _KnownRoutes(url_map)
-        url_map.bind_to_environ = known.bind_to_environ
-        url_map.add = known.add
+    """Have a Flask application remember its routes, if it finds them in Flask's way."""
+    create = getattr(app, "create_url_adapter", None)
+    is_flasks = getattr(create, "__module__", "") == "flask.app"
+    if is_flasks and app.url_map.__class__ is Map:
+        _KnownRoutes(app)
+
+
+class _Binding(NamedTuple):
+    """What is the same for all requests that came in one way.
+
+    Attributes:
+        noted: What Flask has noted in the request: its host.
+        adapter: The attributes of an adapter that is bound so.
+    """
+
+    noted: dict[str, Any]
+    adapter: dict[str, Any]
 
 
 class _KnownRoutes:
-    """Stands before a URL map."""
+    """Stands before the routes of an application."""
 
-    def __init__(self, url_map: Map) -> None:
-        self._map = url_map
-        self._bind: Callable[..., MapAdapter] = url_map.bind_to_environ
-        self._add = url_map.add
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._create = app.create_url_adapter
+        self._add = app.url_map.add
         self._known: dict[tuple[Any, ...], _Binding] = {}
+        app.create_url_adapter = self.create_url_adapter
+        app.url_map.add = self.add
 
     def add(self, rulefactory: Any) -> None:
         """Do what ``Map.add`` does, and forget what it may change."""
         self._add(rulefactory)
         self._known.clear()
 
-    def bind_to_environ(
-        self, environ: Any, server_name: str | None = None, subdomain: str | None = None
-    ) -> MapAdapter:
-        """Do what ``Map.bind_to_environ`` does."""
-        is_one = environ.__class__ is dict  # it may be a request
-        if not is_one or "HTTP_UPGRADE" in environ:  # of a websocket
-            return self._bind(environ, server_name, subdomain)
-        try:
-            path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
-        except KeyError:  # PEP 3333 lets them be absent
-            return self._bind(environ, server_name, subdomain)
+    def create_url_adapter(self, request: Any) -> Any:
+        """Do what ``Flask.create_url_adapter`` does: bind the URL map to a request."""
+        if request is None:
+            return self._create(None)
+        environ, config = request.environ, self._app.config
+        if "HTTP_UPGRADE" in environ or config["TRUSTED_HOSTS"] is not None:
+            return self._create(request)  # of a websocket, or to be looked at each time
         key = (
             environ.get("HTTP_HOST"),
             environ.get("SERVER_NAME"),
             environ.get("SERVER_PORT"),
             environ.get("SCRIPT_NAME"),
             environ.get("wsgi.url_scheme"),
-            server_name,
-            subdomain,
+            config["SERVER_NAME"],
         )
         known = self._known.get(key)
-        if known is None:
-            adapter = self._bind(environ, server_name, subdomain)
-            if adapter.subdomain == _OF_NO_HOST_HERE:
-                return adapter  # werkzeug warns of each such request
-            known = self._remember(key, adapter)
-        adapter = _Adapter(
-            self._map,
-            *known[:4],
-            path if path.isascii() else _decoded(path),
-            environ["REQUEST_METHOD"],
-            query if query.isascii() else _decoded(query),
-        )
-        adapter.known = known[4]
-        return adapter
+        if known is None or known.adapter["map"] is not self._app.url_map:
+            return self._learn(key, request)
+        request.__dict__.update(known.noted)
+        return _bound(known, environ)
 
-    def _remember(self, key: tuple[Any, ...], adapter: MapAdapter) -> _Binding:
+    def _learn(self, key: tuple[Any, ...], request: Any) -> Any:
+        before = set(vars(request))
+        adapter = self._create(request)
+        after: dict[str, Any] = vars(request)
+        noted = {name: after[name] for name in after.keys() - before}
+        is_plain = adapter.__class__ is MapAdapter and noted.keys() <= {"host"}
+        # werkzeug warns of each request by a host that is not of the application.
+        if not is_plain or adapter.subdomain == _OF_NO_HOST_HERE:
+            return adapter
         if len(self._known) >= _MOST_BINDINGS:
             self._known.clear()
-        known: _Binding = (
-            adapter.server_name,
-            adapter.script_name,
-            adapter.subdomain,
-            adapter.url_scheme,
-            {},
-        )
+        known = _Binding(noted, {**vars(adapter), "rules": {}})
         self._known[key] = known
-        return known
+        return _bound(known, request.environ)
 
 
 class _Adapter(MapAdapter):
     """A URL map bound to a request, that knows what others like it have found."""
 
-    known: _Rules
+    rules: dict[tuple[str, str], Rule]
 
     def match(self, *args: Any, **options: Any) -> Any:
         """Find the rule of the request, or of what is given instead of it."""
         if args or options != _JUST_THE_RULE:
             return super().match(*args, **options)
         key = self.default_method, self.path_info
-        rule = self.known.get(key)
+        rule = self.rules.get(key)
         if rule is not None:
             return rule, {}
         rule, values = super().match(return_rule=True)
         if not values:
-            self.known[key] = rule
+            self.rules[key] = rule
         return rule, values
 
 
-_JUST_THE_RULE = {"return_rule": True}
+def _bound(known: _Binding, environ: dict[str, Any]) -> _Adapter:
+    adapter = _Adapter.__new__(_Adapter)
+    adapter.__dict__.update(known.adapter)
+    path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
+    adapter.path_info = path if path.isascii() else _decoded(path)
+    adapter.default_method = environ["REQUEST_METHOD"]
+    adapter.query_args = query if query.isascii() else _decoded(query)
+    return adapter
 
 
 def _decoded(disguised: str) -> str:

@@ -85,7 +85,11 @@ class Exchange(ServedRequest):
                 self._refuse(error)
             else:
                 self.environ = environ
-                self._respond(app(environ, self._start_response))
+                answer = app(environ, self._start_response)
+                if answer.__class__ is Direct:
+                    self._respond_at_once(answer)
+                else:
+                    self._respond(answer)
         except ClientDisconnected:
             self._ended = True  # nobody is there whom anything could be told
 
@@ -114,9 +118,6 @@ class Exchange(ServedRequest):
         return True
 
     def _respond(self, iterable: Iterable[bytes]) -> None:
-        if type(iterable) is Direct:
-            self._respond_at_once(iterable.response)
-            return
         response = _response_behind(iterable)
         made_of = None if response is None else response.response
         stream = self.stream
@@ -145,10 +146,10 @@ class Exchange(ServedRequest):
             if close is not None:
                 _close(response, close)
 
-    def _respond_at_once(self, response: Response) -> None:
-        chunks: Any = response.response
+    def _respond_at_once(self, direct: Any) -> None:
+        response = direct.response
         try:
-            await_here(self._send_chunk(chunks[0], more=False))
+            await_here(self._send_chunk(response.response[0], more=False))
         finally:
             if getattr(response, "_on_close", True):  # else closing it does nothing
                 off_loop(response.close)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from flask import Flask, request, url_for
+from flask import Flask, Request, request, url_for
 from werkzeug.routing import Map, Rule, StateMachineMatcher
-from werkzeug.test import EnvironBuilder
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from async_parallel import AsyncParallel
 from async_parallel.asgi import ASGIAdapter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.filterwarnings("ignore:Current server name")
 
@@ -56,6 +53,7 @@ def make_app(**options: Any) -> Flask:
             "url": url_for(request.endpoint or "", **values),
             "external": url_for(request.endpoint or "", _external=True, **values),
             "query": request.args.to_dict(),
+            "host": request.host,
         }
 
     for number, (rule, settings) in enumerate(RULES):
@@ -119,9 +117,15 @@ def test_all_is_found_as_before(options: dict[str, Any], repeats: int) -> None:
     plain, remembering = make_app(**options), make_app(**options)
     AsyncParallel(remembering)
     ASGIAdapter(remembering)
-    assert "bind_to_environ" in vars(remembering.url_map)
+    assert known(remembering) is not None
     for get in GETS * repeats + GETS[::-1]:
         assert get.ask(remembering) == get.ask(plain), get
+
+
+def known(app: Flask) -> Any:
+    """What an application has remembered; ``None`` where it does not."""
+    create: Any = app.create_url_adapter
+    return getattr(create.__self__, "_known", None)
 
 
 @pytest.fixture
@@ -183,11 +187,10 @@ def test_a_rule_that_is_added_counts_at_once(searched: list[str]) -> None:
 def test_what_clients_choose_does_not_grow_it() -> None:
     """They name hosts as they like."""
     app = remembering_app()
-    known: Any = app.url_map.bind_to_environ
     sizes = []
     for number in range(600):
         Get(base=f"http://{number}.example.com").ask(app)
-        sizes.append(len(known.__self__._known))
+        sizes.append(len(known(app)))
     assert max(sizes) == 256
 
 
@@ -197,9 +200,8 @@ def test_paths_that_are_not_found_do_not_grow_it() -> None:
     for number in range(100):
         Get(f"/no/{number}").ask(app)
         Get(f"/page/{number}").ask(app)
-    known: Any = app.url_map.bind_to_environ
-    (binding,) = known.__self__._known.values()
-    assert not binding[-1]
+    (binding,) = known(app).values()
+    assert binding.adapter["rules"] == {}
 
 
 def test_each_request_by_an_unknown_host_is_warned_of(
@@ -232,44 +234,107 @@ def test_the_adapter_of_a_request_does_all_that_one_does() -> None:
             assert allowed == ["GET", "HEAD", "OPTIONS"]
 
 
-def test_a_map_of_a_class_of_its_own_is_left_alone() -> None:
-    """It may do all of it in another way."""
-
-    class Own(Map):
-        pass
-
-    class App(Flask):
-        url_map_class = Own
-
-    app = App(__name__)
+def serve(kind: type[Flask]) -> Flask:
+    """An application of a class of its own, and what it asks to be remembered."""
+    app = kind(__name__)
     AsyncParallel(app)
     ASGIAdapter(app)
-    assert not {"add", "bind_to_environ"} & vars(app.url_map).keys()
+    return app
+
+
+class OwnMap(Map):
+    """Finds routes in its own way, for all that is known."""
+
+
+class WithMap(Flask):
+    """Has a map of a class of its own."""
+
+    url_map_class = OwnMap
+
+
+class WithAdapters(Flask):
+    """Binds them in its own way."""
+
+    def create_url_adapter(self, request: Any) -> Any:
+        return super().create_url_adapter(request)
+
+
+@pytest.mark.parametrize("kind", [WithMap, WithAdapters])
+def test_who_has_ways_of_his_own_is_left_alone(kind: type[Flask]) -> None:
+    """They are not known here."""
+    assert known(serve(kind)) is None
+
+
+class Told(Request):
+    """A request that is told its host."""
+
+    told = "nothing"
+
+    @property
+    def host(self) -> str:
+        return f"told {self.told}"
+
+    @host.setter
+    def host(self, host: str) -> None:
+        self.told = host
+
+
+def test_a_request_that_takes_its_host_otherwise_is_told_it_each_time() -> None:
+    """Only what Flask itself would note is noted for it."""
+
+    class WithRequests(Flask):
+        request_class = Told
+
+    app = serve(WithRequests)
+    app.add_url_rule("/static", "own", lambda: request.host)
+    for host in ("a", "b", "a", "b"):
+        assert Get(base=f"http://{host}").ask(app)[1] == f"told {host}"
+    assert not known(app)
+
+
+def test_hosts_that_must_be_trusted_are_looked_at_each_time() -> None:
+    """Whatever was answered before, as the setting may be made at any time."""
+    app = remembering_app()
+    assert Get().ask(app)[0] == 200
+    assert len(known(app)) == 1
+    app.config["TRUSTED_HOSTS"] = ["other.example"]
+    assert Get().ask(app)[0] == 400
+    assert Get(base="http://other.example").ask(app)[0] == 200
+    assert len(known(app)) == 1
+
+
+def test_another_map_is_asked_instead() -> None:
+    """An application may replace it."""
+    app = remembering_app()
+    assert Get().ask(app)[0] == 200
+    app.url_map = Map()
+    assert Get().ask(app)[0] == 404
+    assert Get().ask(app)[0] == 404
 
 
 def test_a_second_adapter_does_not_come_before_the_first() -> None:
     """What the first has learned is for both."""
     app = remembering_app()
-    first: Any = app.url_map.bind_to_environ
+    first: Any = app.create_url_adapter
     ASGIAdapter(app)
-    second: Any = app.url_map.bind_to_environ
+    second: Any = app.create_url_adapter
     assert first is second
 
 
-def test_applications_of_werkzeug_have_one_too() -> None:
-    """They bind their map themselves, to a request or its environment."""
+def test_what_a_server_leaves_out_is_empty() -> None:
+    """PEP 3333 lets the path and the query be absent."""
+    app = remembering_app()
+    app.add_url_rule("/", "root", lambda: request.path + request.query_string.decode())
+    for _ in range(2):
+        environ = EnvironBuilder("/", query_string="").get_environ()
+        del environ["PATH_INFO"], environ["QUERY_STRING"]
+        body, status, _ = run_wsgi_app(app.wsgi_app, environ)
+        assert (b"".join(body), status) == (b"/", "200 OK")
 
-    class App:
-        url_map = Map([Rule("/a", endpoint="a"), Rule("/b/<int:n>", endpoint="b")])
 
-        def __call__(self, environ: Any, start_response: Any) -> Any:
-            raise NotImplementedError
-
-    app = App()
-    bind: Callable[..., Any] = app.url_map.bind_to_environ
-    ASGIAdapter(app)
-    for path in ("/a", "/b/1", "/a", "/b/2"):
-        builder = EnvironBuilder(path)
-        for given in (builder.get_environ(), builder.get_request()):
-            found = app.url_map.bind_to_environ(given).match()
-            assert found == bind(given).match()
+def test_outside_a_request_it_is_flasks() -> None:
+    """There the configuration says where URLs lead."""
+    app = remembering_app()
+    app.config["SERVER_NAME"] = "example.com"
+    with app.app_context():
+        assert url_for("view0") == "http://example.com/static"
