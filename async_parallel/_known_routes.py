@@ -81,10 +81,11 @@ class _KnownRoutes:
         return _bound(known, environ)
 
     def _learn(self, key: tuple[Any, ...], request: Any) -> Any:
-        before = set(vars(request))
+        before = request.__dict__.copy()
         adapter = self._create(request)
-        after: dict[str, Any] = vars(request)
-        noted = {name: after[name] for name in after.keys() - before}
+        noted: dict[str, Any] = request.__dict__.copy()
+        for name in before:
+            del noted[name]
         is_plain = adapter.__class__ is MapAdapter and noted.keys() <= {"host"}
         # werkzeug warns of each request by a host that is not of the application.
         if not is_plain or adapter.subdomain == _OF_NO_HOST_HERE:
