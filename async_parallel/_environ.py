@@ -52,7 +52,12 @@ def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]
         BadRequest: The headers could be taken for others than they are.
         RequestHeaderFieldsTooLarge: There are more than ``max_headers``.
     """
-    script_name, path, uri = _paths(scope)
+    path, raw = scope["path"], scope.get("raw_path")
+    if raw and not scope.get("root_path") and raw == path.encode():
+        script_name, path = "", raw.decode("latin-1")
+        uri = path
+    else:
+        script_name, path, uri = _paths(scope)
     query = scope.get("query_string", b"").decode("latin-1")
     host, port = scope.get("server") or (None, None)
     scheme, version = scope.get("scheme", "http"), scope.get("http_version", "1.1")
@@ -103,11 +108,7 @@ def _paths(scope: Scope) -> tuple[str, str, str]:
     """
     path: str = scope["path"]
     raw: bytes = scope.get("raw_path") or b""
-    root = scope.get("root_path", "")
-    if not root and raw and raw == path.encode():
-        disguised = raw.decode("latin-1")
-        return "", disguised, disguised
-    root = root.rstrip("/")
+    root = scope.get("root_path", "").rstrip("/")
     # Servers decode as UTF-8, which loses what is none; the raw path still has it,
     # unless something on the way changed one of the two.
     exact = raw.isascii() and unquote(raw.decode("ascii")) == path

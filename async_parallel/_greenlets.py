@@ -9,7 +9,7 @@ next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
@@ -89,13 +89,8 @@ class Worker(greenlet):
     raised: BaseException | None = None
     at_rest = False
 
-    def rest(self) -> Any:
-        """Be at rest, and return who drives it."""
-        self.at_rest = True
-        return self.parent
 
-
-_current = cast("Callable[[], Worker]", getcurrent)
+_current: Callable[[], Any] = getcurrent
 
 
 class _SQLAlchemyWorker(Worker):
@@ -115,4 +110,5 @@ def _work() -> None:
         except BaseException as error:  # noqa: BLE001 - raised by the driver
             _current().raised = error
         del call
-        _current().rest().switch()
+        _current().at_rest = True
+        _current().parent.switch()

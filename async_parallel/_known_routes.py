@@ -61,9 +61,10 @@ class _KnownRoutes:
 
     def create_url_adapter(self, request: Any) -> Any:
         """Do what ``Flask.create_url_adapter`` does: bind the URL map to a request."""
+        config = self._app.config
         if request is None:
-            return self._create(None)
-        environ, config = request.environ, self._app.config
+            return None if config["SERVER_NAME"] is None else self._create(None)
+        environ = request.environ
         if "HTTP_UPGRADE" in environ or config["TRUSTED_HOSTS"] is not None:
             return self._create(request)  # of a websocket, or to be looked at each time
         key = (
@@ -85,7 +86,7 @@ class _KnownRoutes:
         adapter = self._create(request)
         noted: dict[str, Any] = request.__dict__.copy()
         for name in before:
-            del noted[name]
+            noted.pop(name, None)
         is_plain = adapter.__class__ is MapAdapter and noted.keys() <= {"host"}
         # werkzeug warns of each request by a host that is not of the application.
         if not is_plain or adapter.subdomain == _OF_NO_HOST_HERE:

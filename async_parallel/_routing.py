@@ -96,7 +96,9 @@ class Router:
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """A synchronous function that runs ``func`` where it belongs."""
-        if _is_async(func):
+        # Most are told by their code, which takes a tenth of the time.
+        flags = getattr(getattr(func, "__code__", None), "co_flags", 0)
+        if flags & inspect.CO_COROUTINE or inspect.iscoroutinefunction(func):
             wrapped: Callable[..., Any] = self._app.async_to_sync(func)
             return wrapped
         run = self._in_place if _never_blocks(func) else self._elsewhere
@@ -136,7 +138,8 @@ class Router:
 
     def _at_home(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if is_serving():
-            return self._finish(await_here(func(*args, **kwargs)))
+            value = await_here(func(*args, **kwargs))
+            return value if type(value) in _PLAIN else self._finish(value)
         coroutine = functools.partial(func, *args, **kwargs)
         request = served_request.get(None)
         if request is not None:  # synchronous code of a request calls it
@@ -172,14 +175,6 @@ def _tear_down(teardown: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
         return teardown(*args, **kwargs)
     finally:
         request.tears_down = False
-
-
-def _is_async(func: Callable[..., Any]) -> bool:
-    code = getattr(
-        func, "__code__", None
-    )  # most are told by it, at a tenth of the time
-    is_plain = code is not None and code.co_flags & inspect.CO_COROUTINE
-    return bool(is_plain) or inspect.iscoroutinefunction(func)
 
 
 def _is_plain(error: HTTPException) -> bool:

@@ -30,12 +30,9 @@ T = TypeVar("T")
 class ServedRequest:
     """What a request is served with.
 
-    Args:
-        workers: Where a worker is taken from.
-        client: Who asked.
-
     Attributes:
         client: Who asked.
+        workers: Where its worker is taken from.
         stream: What its response is made of, if that is an async iterator.
         worker: Where its synchronous functions run, once there was one.
         tears_down: Whether it is being torn down. A cancel waits until that is over,
@@ -46,6 +43,9 @@ class ServedRequest:
             begun.
     """
 
+    client: Client
+    workers: Workers
+    # What most requests never change is the class's, so that a request costs less.
     stream: Any = None
     worker: Worker | None = None
     tears_down = False
@@ -53,14 +53,10 @@ class ServedRequest:
     environ: Any = None
     is_outermost = False
 
-    def __init__(self, workers: Workers, client: Client) -> None:
-        self._workers = workers
-        self.client = client
-
     async def run_off_loop(self, function: Callable[[], None]) -> None:
         """Run ``function``, which raises nothing, in the request's worker."""
         if self.worker is None:
-            self.worker = await self._workers.take()
+            self.worker = await self.workers.take()
         try:
             await self.worker.run(function)
         except asyncio.CancelledError as error:
@@ -76,7 +72,7 @@ class ServedRequest:
         """
         if self.worker is not None:
             worker, self.worker = self.worker, None
-            self._workers.give_back(worker)
+            self.workers.give_back(worker)
         return self.client.end()
 
 

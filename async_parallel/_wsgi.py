@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _END: Any = object()
+_START = "http.response.start"
 _NO_BODY = {204, 304}
 _FIRST_FINAL = 200
 _ANSWERING = (
@@ -68,7 +69,8 @@ class Exchange(ServedRequest):
         client: Client,
         max_headers: int,
     ) -> None:
-        super().__init__(workers, client)
+        self.workers = workers
+        self.client = client
         self._scope = scope
         self._send = send
         self._max_headers = max_headers
@@ -114,7 +116,8 @@ class Exchange(ServedRequest):
         pairs, length, has_url = encode(response.headers, is_http_2=self._is_http_2)
         if has_url or length != len(chunk):
             return False
-        self._start, self._announced = _begin(code, pairs), length
+        self._announced = length
+        self._start = {"type": _START, "status": code, "headers": pairs}
         return True
 
     def _respond(self, iterable: Iterable[bytes]) -> None:
@@ -166,7 +169,7 @@ class Exchange(ServedRequest):
         pairs, self._announced, _ = encode(
             headers, is_http_2=self._is_http_2, has_length=code not in _NO_BODY
         )
-        self._start = _begin(code, pairs)
+        self._start = {"type": _START, "status": code, "headers": pairs}
         return self._write
 
     def _write(self, chunk: bytes) -> None:
@@ -268,10 +271,6 @@ class _OffLoop:
         take: Callable[[], Any] = functools.partial(next, iterator, _END)
         while (chunk := off_loop(take)) is not _END:
             yield chunk
-
-
-def _begin(code: int, headers: list[tuple[bytes, bytes]]) -> Message:
-    return {"type": "http.response.start", "status": code, "headers": headers}
 
 
 @functools.lru_cache(maxsize=128)

@@ -2,7 +2,8 @@
 
 Run by ``nox -s bench -- adapters``, on Linux, with ``wrk``. All servers are uvicorn
 (uvloop, httptools). They are started once, on one core, and loaded in turn, in several
-rounds of short loads, while the others idle. Ratios are medians over the rounds.
+rounds of short loads, each round in another order, while the others idle. Ratios are
+medians over the rounds.
 
 - ``/json``, an async view, and ``/sync``, a synchronous one: 32 clients.
 - ``/sleep``, an async view of one second: 1,000 clients. asgiref and a2wsgi do not take
@@ -219,14 +220,24 @@ def measure_loads(
                 advance(f"{name}: {task.name}, warm-up")
                 web.load(f"{bases[name]}{task.path}", task.clients, WARM_UP)
                 time.sleep(task.tail)
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             for task in (JSON, SYNC):
-                for name in task.contestants:
+                for name in turned(task.contestants, number):
                     load(name, options.seconds, task)
-        for _ in range(options.sleep_rounds):
-            for name in MANY:
+        for number in range(options.sleep_rounds):
+            for name in turned(MANY, number):
                 load(name, options.sleep_seconds, SLEEP, STEADY)
     return figures
+
+
+def turned(contestants: tuple[str, ...], number: int) -> tuple[str, ...]:
+    """All of them, another one first in each round, and backwards in each second.
+
+    So nobody always comes after the same one, whose load may leave something behind.
+    """
+    first = number % len(contestants)
+    order = contestants[first:] + contestants[:first]
+    return order[::-1] if number % 2 else order
 
 
 def verdicts(figures: Figures, footprints: list[Footprint]) -> list[Verdict]:
