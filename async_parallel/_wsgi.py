@@ -95,10 +95,10 @@ class Exchange(ServedRequest):
         except ClientDisconnected:
             self._ended = True  # nobody is there whom anything could be told
 
-    def take(self, response: Response) -> bool:
+    def take(self, response: Response, method: str) -> bool:
         """Take over a response that is whole and needs nothing of WSGI, if it is one.
 
-        That is what werkzeug would correct nothing of for its environment.
+        That is what werkzeug would correct nothing of, for a request by ``method``.
         """
         chunks, code = response.response, response.status_code
         kind: Any = type(response)
@@ -109,7 +109,7 @@ class Exchange(ServedRequest):
             and _is_werkzeugs(kind)
             and code >= _FIRST_FINAL
             and code not in _NO_BODY
-            and self._scope["method"] != "HEAD"
+            and "HEAD" not in (method, self._scope["method"])
             and self._start is None
         ):
             return False
@@ -248,8 +248,10 @@ class Direct:
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         exchange = getattr(start_response, "__self__", None)
-        if isinstance(exchange, Exchange) and exchange.take(self.response):
-            return self
+        if isinstance(exchange, Exchange):
+            method: str = environ["REQUEST_METHOD"]
+            if exchange.take(self.response, method):
+                return self
         return self.response(environ, start_response)
 
     def __iter__(self) -> Iterator[bytes]:

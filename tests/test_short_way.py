@@ -219,6 +219,16 @@ def copying(app: Any) -> Any:
     return lambda environ, start: app({**environ, "PATH_INFO": "/other"}, start)
 
 
+def heading(app: Any) -> Any:
+    """Middleware that wants no body."""
+
+    def run(environ: Any, start_response: Any) -> Any:
+        environ["REQUEST_METHOD"] = "HEAD"
+        return app(environ, start_response)
+
+    return run
+
+
 def late(app: Any) -> Any:
     """Middleware that begins the response itself, from what it was told."""
 
@@ -231,7 +241,7 @@ def late(app: Any) -> Any:
     return run
 
 
-@pytest.mark.parametrize("middleware", [adding, shouting, copying, late])
+@pytest.mark.parametrize("middleware", [adding, shouting, copying, heading, late])
 async def test_middleware_sees_what_it_would(middleware: Any, called: Called) -> None:
     """Whatever it is around; and callbacks run when the response has been sent."""
     app, plain = make_app(), Flask(__name__)
