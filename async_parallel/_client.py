@@ -57,7 +57,6 @@ class Client:
     chunk = _NOTHING
     more = True
     gone = False
-    _lock: threading.Lock | None = None  # there is none before something was received
     _looks_ahead = False
     _receiving = False
     _arrived: asyncio.Future[None] | None = None
@@ -72,6 +71,7 @@ class Client:
         self.loop = loop
         self._receive = receive
         self._headers = headers
+        self._lock = threading.Lock()
 
     @property
     def expects_body(self) -> bool:
@@ -108,8 +108,6 @@ class Client:
 
     def take_into(self, buffer: Any) -> int:
         """Move what was received to ``buffer``; return how much. From any thread."""
-        if self._lock is None:
-            return 0
         with self._lock:
             size = min(len(buffer), len(self.chunk))
             buffer[:size] = self.chunk[:size]
@@ -215,7 +213,6 @@ class Client:
             self.lose()
         else:
             body = message.get("body", b"")
-            self._lock = self._lock or threading.Lock()
             with self._lock:
                 self.chunk = memoryview(
                     bytes(self.chunk) + body if self.chunk else body

@@ -51,8 +51,7 @@ def encode(
             if lowered == _LENGTH:
                 if not has_length:
                     continue  # servers would wait for what it announces
-                is_number = value.isascii() and value.isdecimal()
-                if length is not None or not is_number:
+                if length is not None or not value.isdecimal():
                     raise _unsafe(name, value)
                 length = int(value)
             elif lowered in _OF_URLS:

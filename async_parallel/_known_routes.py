@@ -10,7 +10,7 @@ of Flask and werkzeug, as is each of these the first time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from werkzeug.routing import Map, MapAdapter
 
@@ -31,18 +31,6 @@ def remember_routes(app: Any) -> None:
         _KnownRoutes(app)
 
 
-class _Binding(NamedTuple):
-    """What is the same for all requests that came in one way.
-
-    Attributes:
-        noted: What Flask has noted in the request: its host.
-        adapter: The attributes of an adapter that is bound so.
-    """
-
-    noted: dict[str, Any]
-    adapter: dict[str, Any]
-
-
 class _KnownRoutes:
     """Stands before the routes of an application."""
 
@@ -50,7 +38,8 @@ class _KnownRoutes:
         self._app = app
         self._create = app.create_url_adapter
         self._add = app.url_map.add
-        self._known: dict[tuple[Any, ...], _Binding] = {}
+        # The attributes of an adapter that is bound so, by what it is bound by.
+        self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
         app.create_url_adapter = self.create_url_adapter
         app.url_map.add = self.add
 
@@ -76,25 +65,22 @@ class _KnownRoutes:
             config["SERVER_NAME"],
         )
         known = self._known.get(key)
-        if known is None or known.adapter["map"] is not self._app.url_map:
+        if known is None or known["map"] is not self._app.url_map:
             return self._learn(key, request)
-        request.__dict__.update(known.noted)
         return _bound(known, environ)
 
     def _learn(self, key: tuple[Any, ...], request: Any) -> Any:
-        before = request.__dict__.copy()
+        noted: dict[str, Any] = request.__dict__
+        before = noted.copy()
         adapter = self._create(request)
-        noted: dict[str, Any] = request.__dict__.copy()
-        for name in before:
-            noted.pop(name, None)
-        is_plain = adapter.__class__ is MapAdapter and noted.keys() <= {"host"}
+        # A request finds its host itself; Flask does so now to refuse what is none.
+        is_plain = noted.keys() - before <= {"host"} and adapter.__class__ is MapAdapter
         # werkzeug warns of each request by a host that is not of the application.
         if not is_plain or adapter.subdomain == _OF_NO_HOST_HERE:
             return adapter
         if len(self._known) >= _MOST_BINDINGS:
             self._known.clear()
-        known = _Binding(noted, {**vars(adapter), "rules": {}})
-        self._known[key] = known
+        known = self._known[key] = {**vars(adapter), "rules": {}}
         return _bound(known, request.environ)
 
 
@@ -117,9 +103,9 @@ class _Adapter(MapAdapter):
         return rule, values
 
 
-def _bound(known: _Binding, environ: dict[str, Any]) -> _Adapter:
+def _bound(known: dict[str, Any], environ: dict[str, Any]) -> _Adapter:
     adapter = _Adapter.__new__(_Adapter)
-    adapter.__dict__.update(known.adapter)
+    adapter.__dict__.update(known)
     path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
     adapter.path_info = path if path.isascii() else _decoded(path)
     adapter.default_method = environ["REQUEST_METHOD"]

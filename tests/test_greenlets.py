@@ -39,6 +39,23 @@ async def test_a_greenlet_rests_until_the_next_function() -> None:
     greenlets.end()
 
 
+def test_who_drives_it_may_be_another_each_time() -> None:
+    """It returns to the greenlet of the task that runs it now."""
+    greenlets, drivers = Greenlets(), []
+
+    def step() -> None:
+        running = greenlets.run(lambda: drivers.append(greenlet.getcurrent().parent))
+        with pytest.raises(StopIteration):
+            running.send(None)
+
+    step()
+    other = greenlet.greenlet(step)
+    other.switch()
+    step()
+    assert drivers == [greenlet.getcurrent(), other, greenlet.getcurrent()]
+    greenlets.end()
+
+
 async def test_a_function_awaits_and_sees_the_arguments_and_the_context() -> None:
     """What a function awaits returns to it, under the context of who runs it."""
     greenlets, seen = Greenlets(), []

@@ -48,7 +48,7 @@ def make_app(**options: Any) -> Flask:
     def found(**values: Any) -> dict[str, Any]:
         rule: Any = request.url_rule
         return {
-            "rule": str(rule),
+            "rule": [str(rule), request.endpoint],
             "values": [values, request.view_args],
             "url": url_for(request.endpoint or "", **values),
             "external": url_for(request.endpoint or "", _external=True, **values),
@@ -128,6 +128,50 @@ def known(app: Flask) -> Any:
     return getattr(create.__self__, "_known", None)
 
 
+BOUND_BY = [
+    ("HTTP_HOST", ["example.com", "api.example.com", "example.com:81"]),
+    ("SERVER_NAME", ["example.com", "api.example.com"]),
+    ("SERVER_PORT", ["80", "81"]),
+    ("SCRIPT_NAME", ["", "/app"]),
+    ("wsgi.url_scheme", ["http", "https"]),
+    ("QUERY_STRING", ["a=1", "a=\u00c3\u00bc"]),
+    ("PATH_INFO", ["/static", "/\u00c3\u00bc", "/folder"]),
+]
+
+
+@pytest.mark.parametrize(("name", "values"), BOUND_BY, ids=[n for n, _ in BOUND_BY])
+@pytest.mark.parametrize("matching", [False, True])
+def test_each_thing_that_it_is_bound_by_counts(
+    name: str, values: list[str], *, matching: bool
+) -> None:
+    """Even if it is the only one that differs."""
+    options = {"subdomain_matching": True} if matching else {}
+    apps = make_app(**options), make_app(**options)
+    AsyncParallel(apps[1])
+    ASGIAdapter(apps[1])
+    environ = EnvironBuilder("/folder", base_url="http://example.com").get_environ()
+    if name.startswith("SERVER"):
+        del environ["HTTP_HOST"]
+    for value in values * 2:
+        environ[name] = value
+        plain, found = (run_wsgi_app(app.wsgi_app, dict(environ)) for app in apps)
+        assert [*found[0]] == [*plain[0]]
+        assert found[1:] == plain[1:]
+
+
+def test_the_configured_name_counts() -> None:
+    """It may be set at any time."""
+    apps = [make_app(subdomain_matching=True) for _ in range(2)]
+    AsyncParallel(apps[1])
+    ASGIAdapter(apps[1])
+    at_api = Get(base="http://api.example.com")
+    for name in ("example.com", "api.example.com", "example.com"):
+        for app in apps:
+            app.config["SERVER_NAME"] = name
+        answers = [at_api.ask(app) for app in apps]
+        assert answers[0] == answers[1]
+
+
 @pytest.fixture
 def searched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths for which werkzeug searched for a rule."""
@@ -201,7 +245,7 @@ def test_paths_that_are_not_found_do_not_grow_it() -> None:
         Get(f"/no/{number}").ask(app)
         Get(f"/page/{number}").ask(app)
     (binding,) = known(app).values()
-    assert binding.adapter["rules"] == {}
+    assert binding["rules"] == {}
 
 
 def test_each_request_by_an_unknown_host_is_warned_of(

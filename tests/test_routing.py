@@ -163,6 +163,29 @@ async def test_a_session_interface_of_the_users_runs_off_the_loop(
     assert isinstance(interface, Sessions)
 
 
+async def test_a_session_interface_may_be_replaced(app: Flask) -> None:
+    """The next one is seen to as well."""
+
+    @app.get("/")
+    async def view() -> str:
+        return str(session["name"])
+
+    for _ in range(2):
+        interface = app.session_interface = Sessions()
+        assert await ask(app) == "/"
+        assert interface.seen == [("open", WORKER), ("save", WORKER)]
+
+
+async def test_a_partial_of_an_async_view_is_one(app: Flask) -> None:
+    """It is not told by its code."""
+
+    async def view(value: str) -> str:
+        return f"{value} {where()}"
+
+    app.add_url_rule("/", "view", functools.partial(view, "in the"))
+    assert await ask(app) == "in the loop"
+
+
 def test_by_wsgi_it_runs_where_it_did(app: Flask) -> None:
     """The request has a thread of its own there."""
     interface = app.session_interface = Sessions()

@@ -138,6 +138,7 @@ BY_WSGI: dict[str, Callable[[], Any]] = {
     "early": lambda: ("x", 102),
     "pieces": lambda: Response([b"a", b"b"]),
     "strings": lambda: Response(["ü"], headers={"Content-Length": "2"}),
+    "string": lambda: Response(["a"], headers={"Content-Length": "1"}),
     "no length": lambda: Response([b"a"]),
     "too much": lambda: _announcing("3"),
     "tuple": lambda: Response((b"a",), headers={"Content-Length": "1"}),
@@ -311,6 +312,36 @@ async def test_a_request_inside_a_request_is_answered_with_a_response() -> None:
     app.add_url_rule("/one", "one", lambda: request.path)
     assert b"Direct" not in (answer := await ask(app)).body
     assert answer.body.count(b"Response") == answer.body.count(b"/one") == 2
+
+
+async def test_a_request_that_is_dispatched_again_has_a_response() -> None:
+    """The second time it is not the server that asks."""
+    app = make_app()
+
+    @app.get("/")
+    async def view() -> str:
+        if "inner" in g:
+            return "inner"
+        g.inner = True
+        inner: Any = app.full_dispatch_request()
+        return f"{type(inner).__name__} {inner.get_data(as_text=True)}"
+
+    assert (await ask(app)).body == b"Response inner"
+
+
+async def test_a_second_start_is_refused_as_elsewhere() -> None:
+    """Where middleware asks the application twice."""
+    app = make_app()
+    app.add_url_rule("/", "view", lambda: "hello")
+    plain: Any = app.wsgi_app
+
+    def twice(environ: Any, start_response: Any) -> Any:
+        plain(environ, start_response).close()
+        return plain(environ, start_response)
+
+    app.wsgi_app = twice  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="called twice"):
+        await ask(app)
 
 
 async def test_callbacks_run_after_the_last_byte(called: Called) -> None:
