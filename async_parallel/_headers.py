@@ -18,30 +18,34 @@ _HOP_BY_HOP = {
     *{b"connection", b"keep-alive", b"proxy-connection", b"te", b"upgrade"},
     _CHUNKED,
 }
-_OF_URLS = {b"location", b"content-location"}
-_SPECIAL = {_LENGTH, *_HOP_BY_HOP, *_OF_URLS}
+_OF_URIS = {b"location", b"content-location"}
+_SPECIAL = {_LENGTH, *_HOP_BY_HOP, *_OF_URIS}
 
 
 def encode(
-    headers: Iterable[tuple[str, str]], *, is_http_2: bool, has_length: bool = True
-) -> tuple[list[tuple[bytes, bytes]], int | None, bool]:
+    headers: Iterable[tuple[str, str]],
+    *,
+    is_http_2: bool,
+    has_length: bool = True,
+    has_uris: bool = True,
+) -> tuple[list[tuple[bytes, bytes]], int | None]:
     """Check and encode the headers of a response.
 
     Args:
         headers: The names and values.
         is_http_2: Leave out all that is of one connection of HTTP/1.1.
         has_length: Whether it may have a ``Content-Length``; else that is left out.
+        has_uris: Whether a ``Location`` is a URI for sure. Else nothing more is encoded
+            where there is one, as werkzeug would make it one first.
 
     Returns:
-        The names, in lower case, and values; what ``Content-Length`` says; whether
-        there is a ``Location`` or ``Content-Location``.
+        The names, in lower case, and values; what ``Content-Length`` says.
 
     Raises:
         ValueError: One of them could be taken for others than it is.
     """
     pairs: list[tuple[bytes, bytes]] = []
     length: int | None = None
-    has_url = False
     for name, value in headers:
         # All that is unsafe cannot be printed, which is quicker to ask.
         if not value.isprintable() and _UNSAFE.search(value):
@@ -54,12 +58,13 @@ def encode(
                 if length is not None or not value.isdecimal():
                     raise _unsafe(name, value)
                 length = int(value)
-            elif lowered in _OF_URLS:
-                has_url = True
+            elif lowered in _OF_URIS:
+                if not has_uris:
+                    return [], None
             elif is_http_2 or lowered == _CHUNKED:
                 continue
         pairs.append((lowered, value.encode("latin-1")))
-    return pairs, length, has_url
+    return pairs, length
 
 
 @functools.lru_cache(maxsize=512)

@@ -4,8 +4,8 @@ For each request Flask binds its URL map anew to the host, scheme and prefix tha
 request came by, which are the same for nearly all of them, and in which there is much
 to parse. That and finding the rule take longer than all that the adapter does, and what
 finding it leaves behind has the garbage collector run. So the last bindings are kept,
-and with each the rules that were found for paths without variables. All else is asked
-of Flask and werkzeug, as is each of these the first time.
+and with each the rules without variables that were found. All else is asked of Flask
+and werkzeug, as is each of these the first time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.routing import Map, MapAdapter
+
+from ._origin import is_from
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
@@ -26,8 +28,7 @@ _JUST_THE_RULE = {"return_rule": True}
 def remember_routes(app: Any) -> None:
     """Have a Flask application remember its routes, if it finds them in Flask's way."""
     create = getattr(app, "create_url_adapter", None)
-    is_flasks = getattr(create, "__module__", "") == "flask.app"
-    if is_flasks and app.url_map.__class__ is Map:
+    if is_from(create, "flask.app") and app.url_map.__class__ is Map:
         _KnownRoutes(app)
 
 
@@ -36,8 +37,9 @@ class _KnownRoutes:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._create = app.create_url_adapter
+        self._map = app.url_map
         self._add = app.url_map.add
+        self._flasks = app.__class__.create_url_adapter
         # The attributes of an adapter that is bound so, by what it is bound by.
         self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
         app.create_url_adapter = self.create_url_adapter
@@ -50,12 +52,20 @@ class _KnownRoutes:
 
     def create_url_adapter(self, request: Any) -> Any:
         """Do what ``Flask.create_url_adapter`` does: bind the URL map to a request."""
-        config = self._app.config
+        app, url_map = self._app, self._map
+        create, config = app.__class__.create_url_adapter, app.config
+        if create is not self._flasks:  # somebody has changed it since
+            return create(app, request)
         if request is None:
-            return None if config["SERVER_NAME"] is None else self._create(None)
+            return None if config["SERVER_NAME"] is None else create(app, None)
+        if (
+            app.url_map is not url_map
+            or "HTTP_UPGRADE" in request.environ  # it may be a websocket's
+            or config["TRUSTED_HOSTS"] is not None  # to be looked at each time
+            or request.trusted_hosts is not None
+        ):
+            return create(app, request)
         environ = request.environ
-        if "HTTP_UPGRADE" in environ or config["TRUSTED_HOSTS"] is not None:
-            return self._create(request)  # of a websocket, or to be looked at each time
         key = (
             environ.get("HTTP_HOST"),
             environ.get("SERVER_NAME"),
@@ -63,18 +73,20 @@ class _KnownRoutes:
             environ.get("SCRIPT_NAME"),
             environ.get("wsgi.url_scheme"),
             config["SERVER_NAME"],
+            app.subdomain_matching,
+            url_map.default_subdomain,
+            url_map.host_matching,
         )
         known = self._known.get(key)
-        if known is None or known["map"] is not self._app.url_map:
-            return self._learn(key, request)
-        return _bound(known, environ)
+        return self._learn(key, request) if known is None else _bound(known, environ)
 
     def _learn(self, key: tuple[Any, ...], request: Any) -> Any:
         noted: dict[str, Any] = request.__dict__
         before = noted.copy()
-        adapter = self._create(request)
-        # A request finds its host itself; Flask does so now to refuse what is none.
-        is_plain = noted.keys() - before <= {"host"} and adapter.__class__ is MapAdapter
+        adapter = self._flasks(self._app, request)
+        # Flask asks for the host, to refuse what is none; later requests do when they
+        # want to know it. If it notes something else, that may be for each of them.
+        is_plain = noted.keys() - before == {"host"} and adapter.__class__ is MapAdapter
         # werkzeug warns of each request by a host that is not of the application.
         if not is_plain or adapter.subdomain == _OF_NO_HOST_HERE:
             return adapter
@@ -89,27 +101,44 @@ class _Adapter(MapAdapter):
 
     rules: dict[tuple[str, str], Rule]
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Be another from now on, of which nothing is known."""
+        self.__dict__.update({name: value, "rules": {}})
+
     def match(self, *args: Any, **options: Any) -> Any:
         """Find the rule of the request, or of what is given instead of it."""
         if args or options != _JUST_THE_RULE:
             return super().match(*args, **options)
-        key = self.default_method, self.path_info
-        rule = self.rules.get(key)
-        if rule is not None:
+        method, path = self.default_method, self.path_info
+        rule = self.rules.get((method, path))
+        if rule is not None and _leads_to(rule, method, path):
             return rule, {}
         rule, values = super().match(return_rule=True)
-        if not values:
-            self.rules[key] = rule
+        if not values and _leads_to(rule, method, path):
+            self.rules[method, path] = rule
         return rule, values
+
+
+def _leads_to(rule: Rule, method: str, path: str) -> bool:
+    """Whether it is for just this path, which clients could write in endless ways."""
+    methods = rule.methods
+    return (
+        path == rule.rule
+        and methods is not None
+        and method in methods
+        and rule.redirect_to is None
+    )
 
 
 def _bound(known: dict[str, Any], environ: dict[str, Any]) -> _Adapter:
     adapter = _Adapter.__new__(_Adapter)
-    adapter.__dict__.update(known)
     path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
-    adapter.path_info = path if path.isascii() else _decoded(path)
-    adapter.default_method = environ["REQUEST_METHOD"]
-    adapter.query_args = query if query.isascii() else _decoded(query)
+    adapter.__dict__.update(
+        known,
+        path_info=path if path.isascii() else _decoded(path),
+        default_method=environ["REQUEST_METHOD"],
+        query_args=query if query.isascii() else _decoded(query),
+    )
     return adapter
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import HTTPException
 
+from ._origin import is_from
 from ._serving import await_here, is_serving, off_loop, serve, served_request
 from ._streams import streamable
 from ._wsgi import Direct
@@ -31,6 +32,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 # What most hooks and views return, and is no response.
 _PLAIN = {NoneType, dict, list, str, bytes}
+_FLASK_ITSELF = ("wsgi_app", "flask.app")
 _MARK = "_async_parallel_nonblocking"
 
 
@@ -81,12 +83,9 @@ class Router:
         app.ensure_sync = self.ensure_sync
         app.request_context = self.request_context
         self._make_response = app.make_response
-        if app.make_response.__module__ == "flask.app":  # else it may look at errors
+        if is_from(app.make_response, "flask.app"):  # else it may look at errors
             app.make_response = self.make_response
-        self._dispatch = app.full_dispatch_request
-        self._outermost = self.full_dispatch_request
-        if _globals(app.__class__.wsgi_app).get("__name__") == "flask.app":
-            app.full_dispatch_request = self._outermost
+        app.full_dispatch_request = self.full_dispatch_request
         for name in ("do_teardown_request", "do_teardown_appcontext"):
             setattr(app, name, functools.partial(_tear_down, getattr(app, name)))
 
@@ -110,21 +109,17 @@ class Router:
         if self._app.session_interface is not self._session_interface:
             self._session_interface = self._app.session_interface
             _route_session(self._session_interface)
-        request = served_request.get(None)
-        if request is not None:
-            request.is_outermost = request.environ is environ
         return self._make_context(environ)
 
     def full_dispatch_request(self, *args: Any) -> Any:
-        """The response to the current request; to the adapter's own, on a short way."""
-        request = served_request.get(None)
-        if request is None or not request.is_outermost:
-            return self._dispatch(*args)
-        request.is_outermost = False
-        response = self._dispatch(*args)
-        # Unless something is around it that wants a response.
-        is_last = vars(self._app)["full_dispatch_request"] is self._outermost
-        return Direct(response) if is_last else response
+        """The response to the current request; to Flask itself, on a short way.
+
+        Whoever else asks for it may look at it, and change it.
+        """
+        response = self._app.__class__.full_dispatch_request(self._app, *args)
+        caller: Any = getattr(inspect.currentframe(), "f_back", None)
+        asks = caller.f_code.co_name, caller.f_globals.get("__name__")
+        return Direct(response) if asks == _FLASK_ITSELF else response
 
     def make_response(self, given: Any) -> Any:
         """The response that Flask makes of what a view or a handler gave.
@@ -196,16 +191,9 @@ def _never_blocks(func: Callable[..., Any]) -> bool:
     function = getattr(func, "__func__", func)
     if getattr(function, _MARK, None) is function:
         return True
-    # Not __module__, which View.as_view() and decorators set to that of the class.
-    module = _globals(function).get("__name__")
-    return module in {"flask.views", "flask.templating"} or inspect.isasyncgenfunction(
-        func
-    )
-
-
-def _globals(function: Any) -> dict[str, Any]:
-    found: dict[str, Any] = getattr(function, "__globals__", {})
-    return found
+    if inspect.isasyncgenfunction(func):
+        return True
+    return any(is_from(func, f"flask.{name}") for name in ("views", "templating"))
 
 
 def _route_session(interface: Any) -> None:

@@ -38,9 +38,6 @@ class ServedRequest:
         tears_down: Whether it is being torn down. A cancel waits until that is over,
             or what the other functions give back would be lost.
         cancelled: The cancel that waits.
-        environ: The WSGI environment that the adapter made of it.
-        is_outermost: Whether Flask has been asked to answer just that, and has not
-            begun.
     """
 
     client: Client
@@ -50,8 +47,6 @@ class ServedRequest:
     worker: Worker | None = None
     tears_down = False
     cancelled: asyncio.CancelledError | None = None
-    environ: Any = None
-    is_outermost = False
 
     async def run_off_loop(self, function: Callable[[], None]) -> None:
         """Run ``function``, which raises nothing, in the request's worker."""

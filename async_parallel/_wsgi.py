@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from types import GeneratorType
+from types import GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
@@ -14,6 +15,7 @@ from werkzeug.wsgi import ClosingIterator
 from ._body import Body
 from ._environ import make_environ
 from ._headers import encode
+from ._origin import is_from
 from ._serving import ServedRequest, await_here, off_loop
 
 if TYPE_CHECKING:
@@ -23,21 +25,22 @@ if TYPE_CHECKING:
     from ._client import Client, Message, Scope, Send
     from ._workers import Workers
 
-    Headers = list[tuple[str, str]]
+    HeaderList = list[tuple[str, str]]
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _END: Any = object()
 _START = "http.response.start"
 _NO_BODY = {204, 304}
 _FIRST_FINAL = 200
-_ANSWERING = (
-    "__call__",
-    "get_wsgi_response",
-    "get_wsgi_headers",
-    "get_app_iter",
-    "iter_encoded",
-    "close",
-)
+_HOME_OF_RESPONSE = "werkzeug.wrappers.response"
+_ORIGINALS: dict[str, Any] = {
+    name: getattr(Response, name)
+    for name in (
+        *("__call__", "get_wsgi_response", "get_wsgi_headers", "get_app_iter"),
+        *("iter_encoded", "is_sequence", "status", "status_code", "close"),
+    )
+}
+_ANSWERING = frozenset(_ORIGINALS)
 _HTTP_2 = "2"
 _WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
 
@@ -86,8 +89,7 @@ class Exchange(ServedRequest):
             except HTTPException as error:
                 self._refuse(error)
             else:
-                self.environ = environ
-                answer = app(environ, self._start_response)
+                answer: Any = app(environ, self.start_response)
                 if answer.__class__ is Direct:
                     self._respond_at_once(answer)
                 else:
@@ -95,30 +97,38 @@ class Exchange(ServedRequest):
         except ClientDisconnected:
             self._ended = True  # nobody is there whom anything could be told
 
-    def take(self, response: Response, method: str) -> bool:
+    def take(self, response: Any, method: str) -> bytes | None:
         """Take over a response that is whole and needs nothing of WSGI, if it is one.
 
         That is what werkzeug would correct nothing of, for a request by ``method``.
+
+        Returns:
+            Its body, as it is now; ``None`` where it is to be called.
         """
-        chunks, code = response.response, response.status_code
-        kind: Any = type(response)
         if not (
-            isinstance(chunks, list)
-            and len(chunks) == 1
-            and type(chunk := chunks[0]) is bytes
-            and _is_werkzeugs(kind)
-            and code >= _FIRST_FINAL
-            and code not in _NO_BODY
+            _is_werkzeugs(response.__class__)
+            and _ANSWERING.isdisjoint(response.__dict__)
+            and response.headers.__class__ is Headers
+            and response.response.__class__ is list
+            and len(response.response) == 1
+            and not response.direct_passthrough
             and "HEAD" not in (method, self._scope["method"])
             and self._start is None
+            and self.stream is None
         ):
-            return False
-        pairs, length, has_url = encode(response.headers, is_http_2=self._is_http_2)
-        if has_url or length != len(chunk):
-            return False
+            return None
+        chunk, code = response.response[0], response.status_code
+        has_body = code >= _FIRST_FINAL and code not in _NO_BODY
+        if chunk.__class__ is not bytes or not has_body:
+            return None
+        pairs, length = encode(
+            response.headers, is_http_2=self._is_http_2, has_uris=False
+        )
+        if length != len(chunk):
+            return None
         self._announced = length
         self._start = {"type": _START, "status": code, "headers": pairs}
-        return True
+        return bytes(chunk)
 
     def _respond(self, iterable: Iterable[bytes]) -> None:
         response = _response_behind(iterable)
@@ -149,24 +159,25 @@ class Exchange(ServedRequest):
             if close is not None:
                 _close(response, close)
 
-    def _respond_at_once(self, direct: Any) -> None:
-        response = direct.response
+    def _respond_at_once(self, direct: Direct) -> None:
         try:
-            await_here(self._send_chunk(response.response[0], more=False))
+            await_here(self._send_chunk(next(direct), more=False))
         finally:
-            if getattr(response, "_on_close", True):  # else closing it does nothing
-                off_loop(response.close)
+            # There is no public way to ask. Without them closing it does nothing.
+            if getattr(direct.response, "_on_close", True):
+                off_loop(direct.close)
 
-    def _start_response(
-        self, status: str, headers: Headers, exc_info: ExcInfo | None = None
+    def start_response(
+        self, status: str, headers: HeaderList, exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], None]:
+        """Begin the response; PEP 3333 says how."""
         if exc_info is not None and self._started:
             raise exc_info[1].with_traceback(exc_info[2])
         if exc_info is None and self._start is not None:
             raise RuntimeError("start_response() was called twice without exc_info.")
         code = int(status[:3])
         self._has_body = code not in _NO_BODY and self._scope["method"] != "HEAD"
-        pairs, self._announced, _ = encode(
+        pairs, self._announced = encode(
             headers, is_http_2=self._is_http_2, has_length=code not in _NO_BODY
         )
         self._start = {"type": _START, "status": code, "headers": pairs}
@@ -230,7 +241,7 @@ class Exchange(ServedRequest):
     def _refuse(self, refusal: HTTPException) -> None:
         response = refusal.get_response()
         response.headers["Connection"] = "close"
-        self._start_response(response.status, list(response.headers))
+        self.start_response(response.status, list(response.headers))
         self._write(response.get_data())
         self._finish()
 
@@ -238,24 +249,34 @@ class Exchange(ServedRequest):
 class Direct:
     """A response on its way from Flask to the exchange, past WSGI where it can.
 
-    To all others it is a WSGI application, and what one answers.
+    To all others it is a WSGI application, and the iterator that one answers.
     """
 
-    __slots__ = ("response",)
+    __slots__ = ("_chunk", "response")
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Any) -> None:
         self.response = response
+        self._chunk: bytes | None = None
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        exchange = getattr(start_response, "__self__", None)
-        if isinstance(exchange, Exchange):
-            method: str = environ["REQUEST_METHOD"]
-            if exchange.take(self.response, method):
-                return self
-        return self.response(environ, start_response)
+        # Not what only looks like it, as it may do more.
+        if type(start_response) is MethodType:
+            exchange: Any = start_response.__self__
+            if start_response.__func__ is Exchange.start_response:
+                self._chunk = exchange.take(self.response, environ["REQUEST_METHOD"])
+                if self._chunk is not None:
+                    return self
+        answer: Iterable[bytes] = self.response(environ, start_response)
+        return answer
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self.response.iter_encoded())
+        return self
+
+    def __next__(self) -> bytes:
+        chunk, self._chunk = self._chunk, None
+        if chunk is None:
+            raise StopIteration
+        return chunk
 
     def close(self) -> None:
         """Call what is to be called when the response has been sent."""
@@ -276,9 +297,13 @@ class _OffLoop:
 
 
 @functools.lru_cache(maxsize=128)
-def _is_werkzeugs(kind: type[Response]) -> bool:
-    """Whether responses of a class answer WSGI as werkzeug's do."""
-    return all(getattr(kind, name) is getattr(Response, name) for name in _ANSWERING)
+def _is_werkzeugs(kind: type[Any]) -> bool:
+    """Whether objects of a class answer WSGI as werkzeug's responses do."""
+    return issubclass(kind, Response) and all(
+        getattr(kind, name) is original
+        and (isinstance(original, property) or is_from(original, _HOME_OF_RESPONSE))
+        for name, original in _ORIGINALS.items()
+    )
 
 
 def _close(response: Response | None, close: Callable[[], object]) -> None:

@@ -24,7 +24,15 @@ FILES = {
 
 # A module imports from earlier lines only.
 LAYERS = [
-    {"errors", "instrumentation", "_blocking", "_forks", "_signatures", "_waiting"},
+    {
+        "errors",
+        "instrumentation",
+        "_blocking",
+        "_forks",
+        "_origin",
+        "_signatures",
+        "_waiting",
+    },
     {"_flask_context", "_legacy"},
     {
         "_client",
