@@ -32,15 +32,15 @@ _END: Any = object()
 _START = "http.response.start"
 _NO_BODY = {204, 304}
 _FIRST_FINAL = 200
-_HOME_OF_RESPONSE = "werkzeug.wrappers.response"
-_ORIGINALS: dict[str, Any] = {
-    name: getattr(Response, name)
-    for name in (
-        *("__call__", "get_wsgi_response", "get_wsgi_headers", "get_app_iter"),
-        *("iter_encoded", "is_sequence", "status", "status_code", "close"),
-    )
-}
-_ANSWERING = frozenset(_ORIGINALS)
+_CALL, _GET_RESPONSE = Response.__call__, Response.get_wsgi_response
+_GET_HEADERS, _GET_ITERABLE = Response.get_wsgi_headers, Response.get_app_iter
+_ENCODE, _CLOSE = Response.iter_encoded, Response.close
+_STATUS, _STATUS_CODE = Response.status, Response.status_code
+_OWN = (_CALL, _GET_RESPONSE, _GET_HEADERS, _GET_ITERABLE, _ENCODE, _CLOSE)
+_IS_WERKZEUGS = all(is_from(each, "werkzeug.wrappers.response") for each in _OWN)
+_ANSWERING = frozenset(
+    ("get_wsgi_response", "get_wsgi_headers", "get_app_iter", "iter_encoded", "close")
+)
 _HTTP_2 = "2"
 _WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
 
@@ -106,7 +106,7 @@ class Exchange(ServedRequest):
             Its body, as it is now; ``None`` where it is to be called.
         """
         if not (
-            _is_werkzeugs(response.__class__)
+            _answers_as_werkzeugs(response.__class__)
             and _ANSWERING.isdisjoint(response.__dict__)
             and response.headers.__class__ is Headers
             and response.response.__class__ is list
@@ -296,13 +296,22 @@ class _OffLoop:
             yield chunk
 
 
-@functools.lru_cache(maxsize=128)
-def _is_werkzeugs(kind: type[Any]) -> bool:
-    """Whether objects of a class answer WSGI as werkzeug's responses do."""
-    return issubclass(kind, Response) and all(
-        getattr(kind, name) is original
-        and (isinstance(original, property) or is_from(original, _HOME_OF_RESPONSE))
-        for name, original in _ORIGINALS.items()
+def _answers_as_werkzeugs(kind: Any) -> bool:
+    """Whether objects of a class are responses that answer WSGI as werkzeug's do.
+
+    It is asked each time, as somebody may change a class at any time.
+    """
+    return (
+        _IS_WERKZEUGS
+        and issubclass(kind, Response)
+        and kind.__call__ is _CALL
+        and kind.get_wsgi_response is _GET_RESPONSE
+        and kind.get_wsgi_headers is _GET_HEADERS
+        and kind.get_app_iter is _GET_ITERABLE
+        and kind.iter_encoded is _ENCODE
+        and kind.close is _CLOSE
+        and kind.status is _STATUS
+        and kind.status_code is _STATUS_CODE
     )
 
 

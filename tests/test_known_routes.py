@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask, Request, request, url_for
@@ -12,6 +13,9 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from async_parallel import AsyncParallel
 from async_parallel.asgi import ASGIAdapter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.filterwarnings("ignore:Current server name")
 
@@ -238,14 +242,20 @@ def test_what_clients_choose_does_not_grow_it() -> None:
     assert max(sizes) == 256
 
 
-def test_paths_that_are_not_found_do_not_grow_it() -> None:
-    """Nor do those with variables."""
+def test_paths_that_clients_make_up_do_not_grow_it() -> None:
+    """What is not found, what has variables, and other ways to write the same."""
     app = remembering_app()
-    for number in range(100):
+    app.url_map.add(Rule("/any", endpoint="view0"))
+    for number in range(1, 100):
         Get(f"/no/{number}").ask(app)
         Get(f"/page/{number}").ask(app)
+        Get("/any", method=f"METHOD{number}").ask(app)
+        environ = EnvironBuilder("/", base_url="http://example.com").get_environ()
+        environ["PATH_INFO"] = "/" * number + "static"
+        *_, status, _ = run_wsgi_app(app.wsgi_app, environ)
+        assert status == "200 OK"
     (binding,) = known(app).values()
-    assert binding["rules"] == {}
+    assert [*binding["rules"]] == [("GET", "/static")]
 
 
 def test_each_request_by_an_unknown_host_is_warned_of(
@@ -303,7 +313,15 @@ class WithAdapters(Flask):
         return super().create_url_adapter(request)
 
 
-@pytest.mark.parametrize("kind", [WithMap, WithAdapters])
+class WithWrapped(Flask):
+    """Binds them in its own way, and says that this is Flask's."""
+
+    @functools.wraps(Flask.create_url_adapter)
+    def create_url_adapter(self, request: Any) -> Any:  # type: ignore[override]
+        return super().create_url_adapter(request)
+
+
+@pytest.mark.parametrize("kind", [WithMap, WithAdapters, WithWrapped])
 def test_who_has_ways_of_his_own_is_left_alone(kind: type[Flask]) -> None:
     """They are not known here."""
     assert known(serve(kind)) is None
@@ -334,6 +352,136 @@ def test_a_request_that_takes_its_host_otherwise_is_told_it_each_time() -> None:
     for host in ("a", "b", "a", "b"):
         assert Get(base=f"http://{host}").ask(app)[1] == f"told {host}"
     assert not known(app)
+
+
+class Elsewhere(Request):
+    """A request that keeps its host in the environment."""
+
+    @property
+    def host(self) -> str:
+        return str(self.environ.get("the.host"))
+
+    @host.setter
+    def host(self, host: str) -> None:
+        self.environ["the.host"] = host
+
+
+class Careful(Request):
+    """A request that trusts some hosts for some paths."""
+
+    @property
+    def trusted_hosts(self) -> list[str] | None:
+        return ["good.example"] if self.path == "/static" else None
+
+    @trusted_hosts.setter
+    def trusted_hosts(self, hosts: list[str] | None) -> None:
+        raise AssertionError(hosts)
+
+
+@pytest.mark.parametrize("kind", [Elsewhere, Careful])
+def test_classes_of_requests_have_their_say(kind: type[Request]) -> None:
+    """About each of them."""
+    apps = make_app(), make_app()
+    for app in apps:
+        app.request_class = kind
+    AsyncParallel(apps[1])
+    ASGIAdapter(apps[1])
+    for path in ("/page", "/static", "/page", "/static"):
+        plain, found = (Get(path).ask(app) for app in apps)
+        assert plain == found
+
+
+def test_an_adapter_that_is_changed_finds_what_it_is_then() -> None:
+    """As applications do that have tenants; nothing of it is remembered."""
+
+    class Tenants(Flask):
+        def request_context(self, environ: Any) -> Any:
+            context = super().request_context(environ)
+            adapter: Any = context.url_adapter
+            adapter.subdomain = environ.get("HTTP_X_TENANT", "")
+            return context
+
+    app = serve(Tenants)
+    for tenant in ("a", "b"):
+        app.add_url_rule("/", tenant, lambda: str(request.endpoint), subdomain=tenant)
+    for tenant in ("b", "a", "b", "c"):
+        status, text, *_ = Get("/", headers=(("X-Tenant", tenant),)).ask(app)
+        assert text == tenant if tenant != "c" else status == 404
+
+
+def change_default(app: Flask) -> None:
+    """Have another subdomain where none is said."""
+    app.url_map.default_subdomain = "api"
+
+
+def change_matching(app: Flask) -> None:
+    """Match subdomains."""
+    app.config["SERVER_NAME"] = "example.com"
+    app.subdomain_matching = True
+
+
+def change_methods(app: Flask) -> None:
+    """Take a method from a rule."""
+    rule: Any = next(app.url_map.iter_rules("view0"))
+    rule.methods.discard("GET")
+
+
+def change_target(app: Flask) -> None:
+    """Have a rule lead elsewhere."""
+    next(app.url_map.iter_rules("view0")).redirect_to = "elsewhere"
+
+
+def change_map(app: Flask) -> None:
+    """Have other rules."""
+    app.url_map = Map([Rule("/static", endpoint="view1")])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [change_default, change_matching, change_methods, change_target, change_map],
+)
+def test_what_is_changed_between_requests_counts(
+    change: Callable[[Flask], None],
+) -> None:
+    """Each time, as Flask asks for it each time."""
+    apps = make_app(), make_app()
+    AsyncParallel(apps[1])
+    ASGIAdapter(apps[1])
+    gets = [Get(), Get(base="http://api.example.com")]
+    for _ in range(2):
+        for get in gets * 2:
+            plain, found = (get.ask(app) for app in apps)
+            assert plain == found
+        for app in apps:
+            change(app)
+
+
+def test_rules_that_another_map_gets_count() -> None:
+    """Nothing is remembered of it."""
+    app = remembering_app()
+    Get().ask(app)
+    app.url_map = Map([Rule("/static", endpoint="view0")])
+    assert Get().ask(app)[0] == 200
+    app.view_functions["new"] = lambda: "new"
+    app.url_map.add(Rule("/late", endpoint="new"))
+    assert Get("/late").ask(app)[1] == "new"
+
+
+def test_a_method_that_is_changed_in_the_class_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At any time."""
+    app, seen = remembering_app(), []
+    Get().ask(app)
+    original: Any = Flask.create_url_adapter
+
+    def changed(self: Flask, request: Any) -> Any:
+        seen.append(request)
+        return original(self, request)
+
+    monkeypatch.setattr(Flask, "create_url_adapter", changed)
+    assert Get().ask(app)[0] == 200
+    assert len(seen) == 2  # for the application, and for the request
 
 
 def test_hosts_that_must_be_trusted_are_looked_at_each_time() -> None:

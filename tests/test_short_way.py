@@ -11,6 +11,8 @@ import pytest
 from both_ways import Answer, Ask, by_asgi, by_wsgi
 from flask import Flask, Response, g, jsonify, request
 from lifespan import Lifespan
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import ClosingIterator
 
 from async_parallel import AsyncParallel
@@ -18,8 +20,6 @@ from async_parallel.asgi import ASGIAdapter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-
-    from werkzeug.datastructures import Headers
 
     Called = list[Callable[[], None]]
 
@@ -128,10 +128,59 @@ def _announcing(length: str) -> Response:
     return response
 
 
+class Accepted(Response):
+    """Says another status than it has."""
+
+    @property
+    def status(self) -> str:
+        return "202 Accepted"
+
+    @status.setter
+    def status(self, status: str | int) -> None:
+        Response.status.fset(self, status)  # type: ignore[attr-defined]
+
+
+class Closing(list[bytes]):
+    """A body that is to be closed."""
+
+    def close(self) -> None:
+        """Be closed."""
+
+
+def with_headers(headers: Any) -> Response:
+    """A response whose headers were given as something else."""
+    response = Response("hi")
+    response.headers = headers
+    return response
+
+
+def passing_through() -> Response:
+    """A response that is not to be looked at."""
+    response = Response("hi")
+    response.direct_passthrough = True
+    return response
+
+
+def with_own_headers() -> Response:
+    """A response that has a method of its own."""
+    response = Response("hi")
+    headers = Headers({"X-Own": "1", "Content-Length": "2"})
+    method: Any = lambda _environ: headers  # noqa: E731 - it is to be one of an object
+    response.get_wsgi_headers = method  # type: ignore[method-assign]
+    return response
+
+
 BY_WSGI: dict[str, Callable[[], Any]] = {
     "class": lambda: Shouting("hello"),
     "body": lambda: Doubled(["a"]),
     "location": lambda: ("", 201, {"Location": "/ü"}),
+    "far location": lambda: ("", 302, {"Location": "/\u65e5\u672c"}),
+    "far content": lambda: ("", 200, {"content-location": "/\u65e5\u672c"}),
+    "headers in a list": lambda: with_headers([("X-A", "1"), ("X-B", "2")]),
+    "headers in a dict": lambda: with_headers({"X-A": "1", "ab": "2"}),
+    "own headers": with_own_headers,
+    "own status": lambda: Accepted("hi"),
+    "own list": lambda: Response(Closing([b"a"]), headers={"Content-Length": "1"}),
     "content location": lambda: ("", 200, {"content-location": "/ü"}),
     "no content": lambda: ("x", 204),
     "not modified": lambda: ("x", 304),
@@ -156,6 +205,114 @@ async def test_what_needs_wsgi_goes_by_it(name: str, called: Called) -> None:
     if name == "too much":  # no more is sent than was announced
         expected = Answer(expected.status, expected.headers, expected.body[:3])
     assert answer == expected
+
+
+async def test_what_passes_through_goes_by_it(called: Called) -> None:
+    """Of it nothing is called when it is closed."""
+    app, closed = make_app(), []
+
+    @app.get("/")
+    def view() -> Response:
+        response = passing_through()
+        response.call_on_close(lambda: closed.append(1))
+        return response
+
+    assert (await ask(app)).body == b"hi"
+    assert not called
+    assert not closed
+
+
+@pytest.mark.parametrize("name", ["get_wsgi_headers", "__call__", "close"])
+async def test_a_class_that_somebody_changes_goes_by_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any time, as tools do that look at each response."""
+    app, seen = make_app(), []
+    app.add_url_rule("/", "view", lambda: "hi")
+    assert (await ask(app)).body == b"hi"
+    original = getattr(Response, name)
+
+    def changed(self: Response, *args: Any) -> Any:
+        seen.append(self)
+        return original(self, *args)
+
+    monkeypatch.setattr(Response, name, changed)
+    assert (await ask(app)).body == b"hi"
+    assert len(seen) == 1
+
+
+async def test_a_response_that_is_closed_in_its_own_way_is() -> None:
+    """The method may be of the object."""
+    app, closed = make_app(), []
+
+    @app.get("/")
+    def view() -> Response:
+        response = Response("hi")
+        response.close = lambda: closed.append(1)  # type: ignore[method-assign]
+        return response
+
+    await ask(app)
+    assert closed == [1]
+
+
+async def test_what_is_sent_is_what_it_was_when_flask_was_asked() -> None:
+    """Later changes are not of this response, which others may have too."""
+    app, plain = make_app(), Flask(__name__)
+    shared = Response("hello")
+
+    def change(_error: object) -> None:
+        shared.set_data(b"much longer than it was")
+
+    for each in (app, plain):
+        shared.set_data("hello")
+        each.add_url_rule("/", "view", lambda: shared)
+        each.teardown_request(change)
+    answer = await ask(app)
+    shared.set_data("hello")
+    assert answer == by_wsgi(plain, Ask("GET", "/"))
+    assert answer.body == b"hello"
+
+
+async def test_responses_in_the_place_of_a_stream_close_it() -> None:
+    """Nobody iterates over it any more."""
+    app, closed = make_app(), []
+
+    class Endless:
+        def __aiter__(self) -> Endless:
+            return self
+
+        async def __anext__(self) -> str:
+            return "x"
+
+        async def aclose(self) -> None:
+            closed.append(1)
+
+    @app.get("/")
+    async def view() -> Any:
+        return Endless()
+
+    @app.after_request
+    def replace(_response: Response) -> Response:
+        return Response("replaced")
+
+    assert (await ask(app)).body == b"replaced"
+    assert closed == [1]
+
+
+def as_wsgi(_environ: Any, start_response: Any) -> list[bytes]:
+    """A response that is none of werkzeug's."""
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"wsgi"]
+
+
+@pytest.mark.parametrize("other", [NotFound(), as_wsgi])
+async def test_hooks_may_answer_with_any_wsgi_application(other: Any) -> None:
+    """Flask calls it."""
+    app, plain = make_app(), Flask(__name__)
+    for each in (app, plain):
+        each.add_url_rule("/", "view", lambda: "hello")
+        each.after_request(lambda _response: other)
+    assert await ask(app) == by_wsgi(plain, Ask("GET", "/"))
 
 
 async def test_head_goes_by_wsgi(called: Called) -> None:
@@ -248,7 +405,44 @@ def late(app: Any) -> Any:
     return run
 
 
-@pytest.mark.parametrize("middleware", [adding, shouting, copying, late])
+class Proxy:
+    """What looks like a ``start_response``, and adds a header."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __call__(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        return self._inner(status, [*headers, ("X-Proxy", "1")], exc_info)
+
+
+def proxying(app: Any) -> Any:
+    """Middleware that hides behind what it is around."""
+    return lambda environ, start: app(environ, Proxy(start))
+
+
+def peeking(app: Any) -> Any:
+    """Middleware that takes the first piece out, and puts it back."""
+
+    def run(environ: Any, start_response: Any) -> Any:
+        body = app(environ, start_response)
+        try:
+            yield next(body)
+            yield from body
+        finally:
+            body.close()
+
+    return run
+
+
+PAST = {shouting, peeking, copying}
+
+
+@pytest.mark.parametrize(
+    "middleware", [adding, shouting, copying, late, proxying, peeking]
+)
 async def test_middleware_sees_what_it_would(middleware: Any, called: Called) -> None:
     """Whatever it is around; and callbacks run when the response has been sent."""
     app, plain = make_app(), Flask(__name__)
@@ -266,7 +460,7 @@ async def test_middleware_sees_what_it_would(middleware: Any, called: Called) ->
         each.wsgi_app = middleware(each.wsgi_app)  # type: ignore[method-assign]
     answer = await ask(app)
     assert closed == ["/other" if middleware is copying else "/"]
-    assert bool(called) == (middleware in {adding, late})
+    assert bool(called) == (middleware not in PAST)
     assert answer == by_wsgi(plain, Ask("GET", "/"))
     assert closed == [closed[0]] * 2
 
@@ -281,8 +475,13 @@ async def test_who_wraps_it_in_the_application_gets_a_response() -> None:
                 response.headers["X-Own"] = type(response).__name__
                 return response(environ, start_response)
 
-    own, wrapped = make_app(Own), make_app()
+    own, wrapped, inside = make_app(Own), make_app(), make_app()
     dispatch: Any = wrapped.full_dispatch_request
+
+    def instead(environ: Any, start_response: Any) -> Any:
+        return Own.wsgi_app(inside, environ, start_response)  # type: ignore[arg-type]
+
+    inside.wsgi_app = instead  # type: ignore[method-assign]
 
     def around() -> Any:
         response = dispatch()
@@ -290,7 +489,7 @@ async def test_who_wraps_it_in_the_application_gets_a_response() -> None:
         return response
 
     wrapped.full_dispatch_request = around  # type: ignore[method-assign]
-    for app in (own, wrapped):
+    for app in (own, wrapped, inside):
         app.add_url_rule("/", "view", lambda: "hello")
         assert ("x-own", "Response") in (await ask(app)).headers
 
@@ -327,6 +526,40 @@ async def test_a_request_that_is_dispatched_again_has_a_response() -> None:
         return f"{type(inner).__name__} {inner.get_data(as_text=True)}"
 
     assert (await ask(app)).body == b"Response inner"
+
+
+async def test_a_request_may_be_forwarded_inside() -> None:
+    """With the same environment, and what comes back is a response."""
+    app = make_app()
+
+    @app.get("/")
+    async def view() -> str:
+        environ = request.environ
+        environ["PATH_INFO"] = "/other"
+        with app.request_context(environ):
+            inner: Any = app.full_dispatch_request()
+            return f"{type(inner).__name__} {inner.get_data(as_text=True)}"
+
+    app.add_url_rule("/other", "other", lambda: "other")
+    assert (await ask(app)).body == b"Response other"
+
+
+async def test_a_method_that_is_changed_in_the_class_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As tools do that look at each request; at any time."""
+    app, seen = make_app(), []
+    app.add_url_rule("/", "view", lambda: "hi")
+    original: Any = Flask.full_dispatch_request
+
+    def changed(self: Flask) -> Any:
+        response = original(self)
+        seen.append(type(response))
+        return response
+
+    monkeypatch.setattr(Flask, "full_dispatch_request", changed)
+    assert (await ask(app)).body == b"hi"
+    assert seen == [Response]
 
 
 async def test_a_second_start_is_refused_as_elsewhere() -> None:
