@@ -75,7 +75,6 @@ class _KnownRoutes:
             config["SERVER_NAME"],
             app.subdomain_matching,
             url_map.default_subdomain,
-            url_map.host_matching,
         )
         known = self._known.get(key)
         return self._learn(key, request) if known is None else _bound(known, environ)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,6 +241,21 @@ async def test_a_class_that_somebody_changes_goes_by_it(
     monkeypatch.setattr(Response, name, changed)
     assert (await ask(app)).body == b"hi"
     assert len(seen) == 1
+
+
+def test_a_class_that_was_changed_before_goes_by_it() -> None:
+    """Tools do that when the process starts."""
+    program = """
+import functools, werkzeug.wrappers as w
+original = w.Response.get_wsgi_headers
+w.Response.get_wsgi_headers = functools.wraps(original)(lambda *a: original(*a))
+import flask
+from async_parallel._wsgi import _answers_as_werkzeugs
+print(_answers_as_werkzeugs(flask.Response))
+"""
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert ran.stdout == "False\n"
 
 
 async def test_a_response_that_is_closed_in_its_own_way_is() -> None:
