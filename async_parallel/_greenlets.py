@@ -49,15 +49,13 @@ class Greenlets:
             context: What it runs in. Default: the context of the caller.
             translate: Makes what the function sees of an exception in what it awaits.
         """
-        worker = self._resting.pop() if self._resting else self._kind(_work)
+        worker = self._resting.pop() if self._resting else self._make()
         driver = getcurrent()
         if worker.parent is not driver:
             worker.parent = driver
         worker.gr_context = driver.gr_context if context is None else context
-        worker.at_rest = False
-        worker.call = function, args
-        awaitable = worker.switch()
-        while not worker.at_rest:
+        awaitable = worker.switch((function, args))
+        while awaitable is not _AT_REST:
             try:
                 value = await awaitable
             except BaseException as error:  # noqa: BLE001 - belongs to the function
@@ -71,6 +69,11 @@ class Greenlets:
             raised, worker.raised = worker.raised, None
             raise raised
 
+    def _make(self) -> Worker:
+        worker = self._kind(_work)
+        worker.switch()  # to its rest: what it is called with it holds until its end
+        return worker
+
     def end(self) -> None:
         """End the resting ones."""
         while self._resting:
@@ -79,17 +82,16 @@ class Greenlets:
     def _end_one(self) -> None:
         worker = self._resting.pop()
         worker.parent = getcurrent()
-        worker.switch()
+        worker.switch(None)
 
 
 class Worker(greenlet):
     """A greenlet that runs one function after another."""
 
-    call: tuple[Callable[..., None], tuple[Any, ...]] | None = None
     raised: BaseException | None = None
-    at_rest = False
 
 
+_AT_REST: Any = object()
 _current: Callable[[], Any] = getcurrent
 
 
@@ -99,16 +101,12 @@ class _SQLAlchemyWorker(Worker):
 
 def _work() -> None:
     # At rest no local may hold the greenlet that this runs in: it would never be freed.
-    while True:
-        call, _current().call = _current().call, None
-        if call is None:
-            return
+    while (call := _current().parent.switch(_AT_REST)) is not None:
+        function, args = call
         try:
-            call[0](*call[1])
+            function(*args)
         except GreenletExit:
             raise  # nobody is left who would drive it
         except BaseException as error:  # noqa: BLE001 - raised by the driver
             _current().raised = error
-        del call
-        _current().at_rest = True
-        _current().parent.switch()
+        del call, function, args

