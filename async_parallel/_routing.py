@@ -88,8 +88,6 @@ class Router:
         if is_from(app.make_response, "flask.app"):  # else it may look at errors
             app.make_response = self.make_response
         app.full_dispatch_request = self.full_dispatch_request
-        for name in ("do_teardown_request", "do_teardown_appcontext"):
-            setattr(app, name, functools.partial(_tear_down, getattr(app, name)))
 
     def async_to_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """A synchronous function that runs the coroutine function ``func`` at home."""
@@ -161,17 +159,6 @@ class Router:
         if type(value) in _PLAIN:
             return value
         return streamable(value, self._home.block_on, self._keep)
-
-
-def _tear_down(teardown: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    request = served_request.get(None)
-    if request is None or not is_serving():
-        return teardown(*args, **kwargs)
-    request.tears_down = True
-    try:
-        return teardown(*args, **kwargs)
-    finally:
-        request.tears_down = False
 
 
 def _is_plain(error: HTTPException) -> bool:

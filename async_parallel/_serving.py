@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from greenlet import getcurrent, greenlet
@@ -35,9 +36,8 @@ class ServedRequest:
         workers: Where its worker is taken from.
         stream: What its response is made of, if that is an async iterator.
         worker: Where its synchronous functions run, once there was one.
-        tears_down: Whether it is being torn down. A cancel waits until that is over,
-            or what the other functions give back would be lost.
-        cancelled: The cancel that waits.
+        cancelled: The cancel that came while it was being torn down. It waits until
+            that is over, or what the other functions give back would be lost.
     """
 
     client: Client
@@ -45,7 +45,6 @@ class ServedRequest:
     # What most requests never change is the class's, so that a request costs less.
     stream: Any = None
     worker: Worker | None = None
-    tears_down = False
     cancelled: asyncio.CancelledError | None = None
 
     async def run_off_loop(self, function: Callable[[], None]) -> None:
@@ -55,7 +54,7 @@ class ServedRequest:
         try:
             await self.worker.run(function)
         except asyncio.CancelledError as error:
-            if not self.tears_down:
+            if not _tears_down():
                 raise
             self.cancelled = error
 
@@ -157,6 +156,16 @@ def _event_loop() -> greenlet:
     return parent
 
 
+def _tears_down() -> bool:
+    """Whether Flask has this called because a context ends."""
+    # To note it where each begins and ends would cost all requests something.
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_name not in _TEARDOWNS:
+        frame = frame.f_back
+    return frame is not None
+
+
+_TEARDOWNS = {"do_teardown_request", "do_teardown_appcontext"}
 _UNSET = object()
 
 
