@@ -660,10 +660,13 @@ async def test_run_in_parallel_in_an_async_view_names_the_remedy(
 
 
 async def test_a_cancelled_request_waits_for_its_worker(app: Flask) -> None:
-    """Nothing of a request goes on beside a sync view that has begun."""
+    """Nothing goes on beside a sync view that has begun, and nothing after it."""
     adapter = ASGIAdapter(app)
     begun, go_on = threading.Event(), threading.Event()
     order: list[str] = []
+
+    async def send(message: Any) -> None:
+        order.append(message["type"])
 
     @app.get("/")
     def view() -> str:
@@ -677,7 +680,7 @@ async def test_a_cancelled_request_waits_for_its_worker(app: Flask) -> None:
         order.append("teardown")
 
     async with Lifespan(adapter):
-        task = asyncio.create_task(adapter(http_scope("GET", "/"), never, ignore))
+        task = asyncio.create_task(adapter(http_scope("GET", "/"), never, send))
         await asyncio.to_thread(begun.wait)
         for _ in range(3):
             task.cancel()
@@ -688,23 +691,32 @@ async def test_a_cancelled_request_waits_for_its_worker(app: Flask) -> None:
     assert order == ["view ended", "teardown"]
 
 
-async def test_a_cancel_during_a_teardown_waits_for_the_others(app: Flask) -> None:
+@pytest.mark.parametrize("of", ["request", "appcontext"])
+async def test_a_cancel_during_a_teardown_waits_for_the_others(
+    of: str, app: Flask
+) -> None:
     """What they give back is given back, and then the cancel is raised."""
     begun, go_on = threading.Event(), threading.Event()
     order: list[str] = []
+    teardown: Any = getattr(app, f"teardown_{of}")
+    answered = threading.Event()
 
-    @app.teardown_request
     def second(_error: BaseException | None) -> None:
-        order.append("second")
+        if answered.is_set():  # contexts of an application end without requests too
+            order.append("second")
 
-    @app.teardown_request
     def first(_error: BaseException | None) -> None:
-        begun.set()
-        go_on.wait()
-        order.append("first")
+        if answered.is_set():
+            begun.set()
+            go_on.wait()
+            order.append("first")
+
+    teardown(second)
+    teardown(first)
 
     @app.get("/")
     async def view() -> str:
+        answered.set()
         return ""
 
     adapter = ASGIAdapter(app)
@@ -715,6 +727,7 @@ async def test_a_cancel_during_a_teardown_waits_for_the_others(app: Flask) -> No
         await asyncio.sleep(0)
         go_on.set()
         await asyncio.wait([task])
+        answered.clear()
     assert task.cancelled()
     assert order == ["first", "second"]
 
