@@ -5,7 +5,8 @@ Run by ``nox -s bench -- adapters``, on Linux, with ``wrk``. All servers are uvi
 rounds of short loads, each round in another order, while the others idle. Ratios are
 medians over the rounds.
 
-- ``/json``, an async view, and ``/sync``, a synchronous one: 32 clients.
+- ``/json``, an async view, ``/items/7``, the same on a path with a variable, and
+  ``/sync``, a synchronous one: 32 clients.
 - ``/sleep``, an async view of one second: 1,000 clients. asgiref and a2wsgi do not take
   part, for they serve 1 and 40 such requests at once. Nobody can answer more than 1,000
   a second. The clients go in waves, so that what wrk counts depends on which part of a
@@ -101,10 +102,12 @@ JSON = Task(
     tuple(MODULES),
     ((ASGIREF, 4.0), (A2WSGI, 5.0), (QUART, 1.4), (FASTAPI, 0.75)),
 )
+# No rule of it is remembered, so it is searched for each time.
+ITEMS = Task("/items/7", 32, MANY, ((QUART, 1.0), (FASTAPI, 0.75)))
 SYNC = Task("/sync", 32, tuple(MODULES), ((A2WSGI, 1.1),))
 SLEEP = Task("/sleep", in_flight.REQUESTS, MANY, ((FASTAPI, 1.0),), 1.5)
 STEADY = dataclasses.replace(SLEEP, steady=True)
-TASKS = (JSON, SYNC, SLEEP, STEADY)
+TASKS = (JSON, ITEMS, SYNC, SLEEP, STEADY)
 
 Figures = dict[tuple[Task, str], Figure]
 
@@ -143,7 +146,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15, help="of /json and /sync")
+    parser.add_argument("--rounds", type=int, default=15, help="of all but /sleep")
     parser.add_argument("--seconds", type=float, default=1, help="of each such load")
     parser.add_argument("--sleep-rounds", type=int, default=4, help="of /sleep")
     parser.add_argument("--sleep-seconds", type=float, default=6, help="of each")
@@ -155,7 +158,7 @@ def parse() -> argparse.Namespace:
 
 def steps(options: argparse.Namespace) -> int:
     """How many times ``advance`` will be called."""
-    short = len(JSON.contestants) + len(SYNC.contestants)
+    short = sum(len(task.contestants) for task in (JSON, ITEMS, SYNC))
     long: int = options.sleep_rounds + 1 + options.memory_rounds
     rounds: int = options.rounds + 1
     return rounds * short + long * len(MANY)
@@ -221,7 +224,7 @@ def measure_loads(
                 web.load(f"{bases[name]}{task.path}", task.clients, WARM_UP)
                 time.sleep(task.tail)
         for number in range(options.rounds):
-            for task in (JSON, SYNC):
+            for task in (JSON, ITEMS, SYNC):
                 for name in turned(task.contestants, number):
                     load(name, options.seconds, task)
         for number in range(options.sleep_rounds):

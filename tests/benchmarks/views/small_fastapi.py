@@ -17,6 +17,12 @@ async def view() -> dict[str, Any]:
     return ANSWER
 
 
+@asgi.get("/items/{number}")
+async def item(number: int) -> dict[str, Any]:
+    """Answer at once, on a path with a variable."""
+    return ANSWER if number else {}
+
+
 @asgi.get("/sync")
 def sync_view() -> dict[str, Any]:
     """Answer at once, in a thread."""

@@ -1,4 +1,4 @@
-"""Three small Flask views, and Flask under each adapter from WSGI to ASGI."""
+"""Four small Flask views, and Flask under each adapter from WSGI to ASGI."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def make_app() -> Flask:
     @app.get("/json")
     async def view() -> dict[str, Any]:
         return ANSWER
+
+    @app.get("/items/<int:number>")
+    async def item(number: int) -> dict[str, Any]:
+        return ANSWER if number else {}
 
     @app.get("/sync")
     def sync_view() -> dict[str, Any]:
