@@ -160,8 +160,12 @@ class Exchange(ServedRequest):
                 _close(response, close)
 
     def _respond_at_once(self, direct: Direct) -> None:
+        chunk = next(direct, None)
         try:
-            await_here(self._send_chunk(next(direct), more=False))
+            if chunk is None:  # somebody has taken it out
+                self._finish()
+            else:
+                await_here(self._send_chunk(chunk, more=False))
         finally:
             # There is no public way to ask. Without them closing it does nothing.
             if getattr(direct.response, "_on_close", True):

@@ -357,6 +357,22 @@ async def test_a_head_of_middlewares_own_goes_by_wsgi(called: Called) -> None:
     assert len(called) == 1
 
 
+async def test_a_body_that_middleware_keeps_is_missed() -> None:
+    """The server must break the connection, or the client would wait for it."""
+    app = make_app()
+    app.add_url_rule("/", "view", lambda: "hello")
+    plain: Any = app.wsgi_app
+
+    def keep(environ: Any, start_response: Any) -> Any:
+        body = plain(environ, start_response)
+        assert next(body) == b"hello"
+        return body
+
+    app.wsgi_app = keep  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match=r"announced 5 bytes .* sent 0"):
+        await ask(app)
+
+
 async def test_less_than_announced_is_still_an_error() -> None:
     """It is found where WSGI is."""
     app = make_app()
