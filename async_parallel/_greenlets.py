@@ -62,6 +62,7 @@ class Greenlets:
                 awaitable = worker.throw(translate(error) if translate else error)
             else:
                 awaitable = worker.switch(value)
+        worker.gr_context = None  # it would keep what is set in it until the next
         self._resting.append(worker)
         if len(self._resting) > _MOST_AT_REST:
             self._end_one()

@@ -71,6 +71,7 @@ class Worker:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
+            del call  # it would keep its request until the next
 
 
 class Workers:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import gc
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -33,6 +35,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from async_parallel import AsyncParallel, gather_queries, run_in_parallel
+from async_parallel._serving import served_request
 from async_parallel.asgi import ASGIAdapter
 from async_parallel.errors import ExtensionNotFoundError, HomeLoopError
 
@@ -657,6 +660,38 @@ async def test_run_in_parallel_in_an_async_view_names_the_remedy(
         return type(caught.value).__name__
 
     assert (await client.get("/")).text == "HomeLoopError"
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_nothing_of_a_request_is_kept_after_it(kind: str, app: Flask) -> None:
+    """Neither by the thread that it had, nor by the greenlet that it ran in."""
+
+    class Thing:
+        """Something that a weak reference can watch."""
+
+    variable: contextvars.ContextVar[Thing] = contextvars.ContextVar("variable")
+    watched: list[weakref.ref[object]] = []
+
+    def remember() -> str:
+        thing = Thing()
+        variable.set(thing)
+        watched.append(weakref.ref(thing))
+        watched.append(weakref.ref(served_request.get()))
+        return ""
+
+    async def view() -> str:
+        return remember()
+
+    app.add_url_rule("/", "view", view if kind == "async" else remember)
+    adapter = ASGIAdapter(app)
+    async with Lifespan(adapter):
+        request = adapter(http_scope("GET", "/"), never, ignore)
+        await asyncio.create_task(request)
+        del request
+        gc.collect()
+        async with asyncio.timeout(10):  # the thread may still be at its end
+            while any(reference() for reference in watched):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
 
 
 async def test_a_cancelled_request_waits_for_its_worker(app: Flask) -> None:
