@@ -87,7 +87,8 @@ class Router:
         self._make_response = app.make_response
         if is_from(app.make_response, "flask.app"):  # else it may look at errors
             app.make_response = self.make_response
-        app.full_dispatch_request = self.full_dispatch_request
+        if "full_dispatch_request" not in vars(app):  # else somebody is around it
+            app.full_dispatch_request = self.full_dispatch_request
 
     def async_to_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """A synchronous function that runs the coroutine function ``func`` at home."""

@@ -527,6 +527,23 @@ async def test_who_wraps_it_in_the_application_gets_a_response() -> None:
         assert ("x-own", "Response") in (await ask(app)).headers
 
 
+async def test_who_was_around_it_before_the_extension_stays() -> None:
+    """As tools are that wrap the methods of an application when it is made."""
+    app, seen = Flask(__name__), []
+    dispatch: Any = app.full_dispatch_request
+
+    def around() -> Any:
+        response = dispatch()
+        seen.append(type(response))
+        return response
+
+    app.full_dispatch_request = around  # type: ignore[method-assign]
+    AsyncParallel(app)
+    app.add_url_rule("/", "view", lambda: "hello")
+    assert (await ask(app)).body == b"hello"
+    assert seen == [Response]
+
+
 async def test_a_request_inside_a_request_is_answered_with_a_response() -> None:
     """As views do that answer several requests in one."""
     app = make_app()
