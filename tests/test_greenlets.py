@@ -12,6 +12,7 @@ import greenlet
 import pytest
 from sqlalchemy.util import await_only
 
+from async_parallel import _greenlets
 from async_parallel._greenlets import Greenlets
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
@@ -146,14 +147,63 @@ async def test_the_end_leaves_no_greenlet() -> None:
         assert watched() is None
 
 
-async def test_not_all_of_a_burst_stay_at_rest() -> None:
-    """Each would keep its stack, for a day that may never come."""
-    greenlets = Greenlets()
-    together = asyncio.Barrier(100)
+async def burst(greenlets: Greenlets, size: int) -> None:
+    """Have so many run at once."""
+    together = asyncio.Barrier(size)
 
     def meet() -> None:
         await_only(together.wait())
 
-    await asyncio.gather(*(greenlets.run(meet) for _ in range(100)))
-    assert len(greenlets._resting) == 64
+    await asyncio.gather(*(greenlets.run(meet) for _ in range(size)))
+
+
+def pass_time(greenlets: Greenlets) -> int:
+    """Do what is done after a while; return how many are at rest then."""
+    assert greenlets._timer is not None
+    greenlets._timer.cancel()
+    greenlets._end_unwanted()
+    return len(greenlets._resting)
+
+
+async def test_as_many_rest_as_have_run_at_once() -> None:
+    """To make them anew for each burst costs more than all that they do."""
+    greenlets = Greenlets()
+    await burst(greenlets, 200)
+    assert len(greenlets._resting) == 200
+    pass_time(greenlets)  # in which they came to rest
+    for _ in range(3):
+        await burst(greenlets, 100)
+        assert pass_time(greenlets) == 100
+    assert pass_time(greenlets) == 64
+    assert greenlets._timer is None
+    await burst(greenlets, 60)
+    assert greenlets._timer is None
     greenlets.end()
+
+
+async def test_what_a_burst_leaves_ends_when_nobody_wants_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each would keep its stack, for a day that may never come; not all at once."""
+    monkeypatch.setattr(_greenlets, "_PATIENCE", 0.001)
+    monkeypatch.setattr(_greenlets, "_MOST_AT_ONCE", 50)
+    greenlets, seen = Greenlets(), set()
+    await burst(greenlets, 200)
+    async with asyncio.timeout(20):
+        while greenlets._timer is not None:
+            seen.add(len(greenlets._resting))
+            await asyncio.sleep(0)
+    assert len(greenlets._resting) == 64
+    assert len(seen) > 2
+    greenlets.end()
+
+
+async def test_nothing_is_to_be_done_after_the_end() -> None:
+    """A server may go on without the application."""
+    greenlets = Greenlets()
+    await burst(greenlets, 70)
+    timer = greenlets._timer
+    assert timer is not None
+    greenlets.end()
+    assert timer.cancelled()
+    assert not greenlets._resting

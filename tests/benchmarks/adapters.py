@@ -11,7 +11,8 @@ medians over the rounds.
   part, for they serve 1 and 40 such requests at once. Nobody can answer more than 1,000
   a second. The clients go in waves, so that what wrk counts depends on which part of a
   wave its end cuts off; 1,000 / the mean time of an answer is the same rate without
-  that. Both are reported.
+  that. Both are reported. In the first wave all connect at once, which is why these
+  loads are long.
 - Memory and threads: see ``in_flight``. Each reading is of a fresh server.
 
 Who fails a request gets no rank. asgiref always fails some; of its answers only those
@@ -149,7 +150,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15, help="of all but /sleep")
     parser.add_argument("--seconds", type=float, default=1, help="of each such load")
     parser.add_argument("--sleep-rounds", type=int, default=4, help="of /sleep")
-    parser.add_argument("--sleep-seconds", type=float, default=6, help="of each")
+    parser.add_argument("--sleep-seconds", type=float, default=20, help="of each")
     parser.add_argument("--memory-rounds", type=int, default=3, help="fresh servers")
     default = Path(__file__).parent / "adapters.json"
     parser.add_argument("--json", type=Path, default=default)
