@@ -53,23 +53,26 @@ def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]
         RequestHeaderFieldsTooLarge: There are more than ``max_headers``.
     """
     path, raw = scope["path"], scope.get("raw_path")
-    if raw and not scope.get("root_path") and raw == path.encode():
-        script_name, path = "", raw.decode("latin-1")
-        uri = path
+    if path.isascii() and raw == path.encode() and not scope.get("root_path"):
+        script_name, uri = "", path
     else:
         script_name, path, uri = _paths(scope)
     query = scope.get("query_string", b"").decode("latin-1")
     host, port = scope.get("server") or (None, None)
     scheme, version = scope.get("scheme", "http"), scope.get("http_version", "1.1")
-    environ = _of_server(host, port, scheme, version).copy()
-    environ["REQUEST_METHOD"] = scope["method"]
-    environ["SCRIPT_NAME"] = script_name
-    environ["PATH_INFO"] = path
-    environ["QUERY_STRING"] = query
-    environ["REQUEST_URI"] = environ["RAW_URI"] = f"{uri}?{query}" if query else uri
-    environ["wsgi.input"] = body
-    environ["wsgi.errors"] = sys.stderr
-    environ["asgi.scope"] = scope
+    full_uri = f"{uri}?{query}" if query else uri
+    environ = {
+        **_of_server(host, port, scheme, version),
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": script_name,
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "REQUEST_URI": full_uri,
+        "RAW_URI": full_uri,
+        "wsgi.input": body,
+        "wsgi.errors": sys.stderr,
+        "asgi.scope": scope,
+    }
     client = scope.get("client")
     if client:
         environ["REMOTE_ADDR"], remote_port = client

@@ -58,7 +58,10 @@ class Greenlets:
             context: What it runs in. Default: the context of the caller.
             translate: Makes what the function sees of an exception in what it awaits.
         """
-        worker = self._take()
+        resting = self._resting
+        worker = resting.pop() if resting else self._make()
+        if self._timer is not None:
+            self._unwanted = min(self._unwanted, len(resting))
         driver = getcurrent()
         if worker.parent is not driver:
             worker.parent = driver
@@ -72,8 +75,8 @@ class Greenlets:
             else:
                 awaitable = worker.switch(value)
         worker.gr_context = None  # it would keep what is set in it until the next
-        self._resting.append(worker)
-        if self._timer is None and len(self._resting) > _MANY_AT_REST:
+        resting.append(worker)
+        if self._timer is None and len(resting) > _MANY_AT_REST:
             self._set_timer()
         if worker.raised is not None:
             raised, worker.raised = worker.raised, None
@@ -87,14 +90,9 @@ class Greenlets:
         while self._resting:
             self._end_one()
 
-    def _take(self) -> Worker:
-        if not self._resting:
-            worker = self._kind(_work)
-            worker.switch()  # to its rest: what it is called with it holds to its end
-            return worker
-        worker = self._resting.pop()
-        if self._timer is not None:
-            self._unwanted = min(self._unwanted, len(self._resting))
+    def _make(self) -> Worker:
+        worker = self._kind(_work)
+        worker.switch()  # to its rest: what it is called with it holds until its end
         return worker
 
     def _set_timer(self) -> None:

@@ -10,6 +10,7 @@ and werkzeug, as is each of these the first time.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.routing import Map, MapAdapter
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 # Clients choose the hosts that they name.
 _MOST_BINDINGS = 256
 _OF_NO_HOST_HERE = "<invalid>"
+_reached_by = operator.itemgetter(
+    "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "wsgi.url_scheme"
+)
 _JUST_THE_RULE = {"return_rule": True}
 
 
@@ -66,12 +70,12 @@ class _KnownRoutes:
         ):
             return create(app, request)
         environ = request.environ
+        try:
+            by_environ = _reached_by(environ)
+        except KeyError:  # a client of HTTP/1.0 may name no host
+            return create(app, request)
         key = (
-            environ.get("HTTP_HOST"),
-            environ.get("SERVER_NAME"),
-            environ.get("SERVER_PORT"),
-            environ.get("SCRIPT_NAME"),
-            environ.get("wsgi.url_scheme"),
+            by_environ,
             config["SERVER_NAME"],
             app.subdomain_matching,
             url_map.default_subdomain,
@@ -123,11 +127,12 @@ class _Adapter(MapAdapter):
 def _bound(known: dict[str, Any], environ: dict[str, Any]) -> _Adapter:
     adapter = _Adapter.__new__(_Adapter)
     path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
-    attributes = adapter.__dict__
-    attributes.update(known)
-    attributes["path_info"] = path if path.isascii() else _decoded(path)
-    attributes["default_method"] = environ["REQUEST_METHOD"]
-    attributes["query_args"] = query if query.isascii() else _decoded(query)
+    adapter.__dict__.update(
+        known,
+        path_info=path if path.isascii() else _decoded(path),
+        default_method=environ["REQUEST_METHOD"],
+        query_args=query if query.isascii() else _decoded(query),
+    )
     return adapter
 
 

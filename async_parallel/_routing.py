@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from types import NoneType
+from types import CodeType, NoneType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import HTTPException
@@ -34,7 +34,6 @@ F = TypeVar("F", bound="Callable[..., Any]")
 # What most hooks and views return, and is no response.
 _PLAIN = {NoneType, dict, list, str, bytes}
 _system: Any = sys
-_FLASK_ITSELF = ("wsgi_app", "flask.app")
 _MARK = "_async_parallel_nonblocking"
 
 
@@ -87,6 +86,7 @@ class Router:
         self._make_response = app.make_response
         if is_from(app.make_response, "flask.app"):  # else it may look at errors
             app.make_response = self.make_response
+        self._flasks = _code_of_flasks_wsgi_app(app)
         if "full_dispatch_request" not in vars(app):  # else somebody is around it
             app.full_dispatch_request = self.full_dispatch_request
 
@@ -97,8 +97,9 @@ class Router:
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """A synchronous function that runs ``func`` where it belongs."""
         # Most are told by their code, which takes a tenth of the time.
-        flags = getattr(getattr(func, "__code__", None), "co_flags", 0)
-        if flags & inspect.CO_COROUTINE or inspect.iscoroutinefunction(func):
+        code = getattr(func, "__code__", None)
+        is_plain = code is not None and code.co_flags & inspect.CO_COROUTINE
+        if is_plain or inspect.iscoroutinefunction(func):
             wrapped: Callable[..., Any] = self._app.async_to_sync(func)
             return wrapped
         run = self._in_place if _never_blocks(func) else self._elsewhere
@@ -118,9 +119,8 @@ class Router:
         Whoever else asks for it may look at it, and change it.
         """
         response = self._app.__class__.full_dispatch_request(self._app, *args)
-        caller = _system._getframe(1)  # noqa: SLF001 - no other way
-        asks = caller.f_code.co_name, caller.f_globals.get("__name__")
-        return Direct(response) if asks == _FLASK_ITSELF else response
+        asks = _system._getframe(1).f_code  # noqa: SLF001 - no other way
+        return Direct(response) if asks is self._flasks else response
 
     def make_response(self, given: Any) -> Any:
         """The response that Flask makes of what a view or a handler gave.
@@ -160,6 +160,16 @@ class Router:
         if type(value) in _PLAIN:
             return value
         return streamable(value, self._home.block_on, self._keep)
+
+
+def _code_of_flasks_wsgi_app(app: Any) -> CodeType | None:
+    """What runs where Flask itself, not a class derived from it, answers a request."""
+    for kind in app.__class__.__mro__:
+        method = vars(kind).get("wsgi_app")
+        if is_from(method, "flask.app"):
+            code: CodeType = method.__code__
+            return code
+    return None
 
 
 def _is_plain(error: HTTPException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import operator
 from types import GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -30,23 +31,30 @@ if TYPE_CHECKING:
 
 _END: Any = object()
 _START = "http.response.start"
+_BODY = "http.response.body"
 _NO_BODY = {204, 304}
 _FIRST_FINAL = 200
-_CALL, _GET_RESPONSE = Response.__call__, Response.get_wsgi_response
-_GET_HEADERS, _GET_ITERABLE = Response.get_wsgi_headers, Response.get_app_iter
-_ENCODE, _CLOSE = Response.iter_encoded, Response.close
-_STATUS, _STATUS_CODE = Response.status, Response.status_code
-_OWN = (_CALL, _GET_RESPONSE, _GET_HEADERS, _GET_ITERABLE, _ENCODE, _CLOSE)
-_IS_WERKZEUGS = all(is_from(each, "werkzeug.wrappers.response") for each in _OWN)
-_ANSWERING = frozenset(
-    ("get_wsgi_response", "get_wsgi_headers", "get_app_iter", "iter_encoded", "close")
+_METHODS = ("get_wsgi_response", "get_wsgi_headers", "get_app_iter", "iter_encoded")
+_answering = operator.attrgetter(
+    "status", "status_code", "__call__", "close", *_METHODS
 )
+_WERKZEUGS = _answering(Response)
+_IS_WERKZEUGS = all(is_from(each, Response.__module__) for each in _WERKZEUGS[2:])
+_kind_of = operator.attrgetter(
+    "headers.__class__", "response.__class__", "direct_passthrough"
+)
+_WHOLE = (Headers, list, False)
+_OF_CLASS = frozenset((*_METHODS, "close"))
 _HTTP_2 = "2"
 _WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
 
 
 class Exchange(ServedRequest):
     """One request and its response, run in the request's greenlet.
+
+    Attributes:
+        whole: The body of a response that is to be sent when the greenlet is through:
+            nothing of the application's comes after it.
 
     Args:
         scope: The ASGI HTTP scope.
@@ -56,6 +64,7 @@ class Exchange(ServedRequest):
         max_headers: How many headers the request may have.
     """
 
+    whole: bytes | None = None
     _start: Message | None = None
     _announced: int | None = None  # by Content-Length
     _sent = 0
@@ -107,12 +116,10 @@ class Exchange(ServedRequest):
         """
         if not (
             _answers_as_werkzeugs(response.__class__)
-            and _ANSWERING.isdisjoint(response.__dict__)
-            and response.headers.__class__ is Headers
-            and response.response.__class__ is list
+            and _OF_CLASS.isdisjoint(response.__dict__)
+            and _kind_of(response) == _WHOLE
             and len(response.response) == 1
-            and not response.direct_passthrough
-            and "HEAD" not in (method, self._scope["method"])
+            and method != "HEAD" != self._scope["method"]
             and self._start is None
             and self.stream is None
         ):
@@ -161,15 +168,32 @@ class Exchange(ServedRequest):
 
     def _respond_at_once(self, direct: Direct) -> None:
         chunk = next(direct, None)
+        # There is no public way to ask. Without them closing it does nothing.
+        closes = getattr(direct.response, "_on_close", True)
+        if chunk is not None and not closes:
+            self.whole = chunk
+            return
         try:
             if chunk is None:  # somebody has taken it out
                 self._finish()
             else:
                 await_here(self._send_chunk(chunk, more=False))
         finally:
-            # There is no public way to ask. Without them closing it does nothing.
-            if getattr(direct.response, "_on_close", True):
+            if closes:
                 off_loop(direct.close)
+
+    async def send_whole(self, body: bytes) -> None:
+        """Send the response that was left to be sent as a whole."""
+        try:
+            if self._is_http_2 or self._start is None:
+                await self._send_chunk(body, more=False)
+            elif not self.client.gone:
+                await self._send(self._start)
+                await self._send({"type": _BODY, "body": body, "more_body": False})
+        except ClientDisconnected:
+            pass
+        except OSError:  # how ASGI says so
+            self.client.lose()
 
     def start_response(
         self, status: str, headers: HeaderList, exc_info: ExcInfo | None = None
@@ -220,7 +244,7 @@ class Exchange(ServedRequest):
                 self._started = True
                 await send(self._start)
             self._ended = not more
-            body = {"type": "http.response.body", "body": chunk, "more_body": more}
+            body = {"type": _BODY, "body": chunk, "more_body": more}
             if self._is_http_2 and not more and self._may_come_late:
                 # Hypercorn 0.18 drops a connection, with all that is under way on it,
                 # where a part of a body arrives after the end of the response to it.
@@ -306,16 +330,7 @@ def _answers_as_werkzeugs(kind: Any) -> bool:
     It is asked each time, as somebody may change a class at any time.
     """
     return (
-        _IS_WERKZEUGS
-        and issubclass(kind, Response)
-        and kind.__call__ is _CALL
-        and kind.get_wsgi_response is _GET_RESPONSE
-        and kind.get_wsgi_headers is _GET_HEADERS
-        and kind.get_app_iter is _GET_ITERABLE
-        and kind.iter_encoded is _ENCODE
-        and kind.close is _CLOSE
-        and kind.status is _STATUS
-        and kind.status_code is _STATUS_CODE
+        _IS_WERKZEUGS and issubclass(kind, Response) and _answering(kind) == _WERKZEUGS
     )
 
 
