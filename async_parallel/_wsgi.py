@@ -65,7 +65,7 @@ class Exchange(ServedRequest):
     """
 
     whole: bytes | None = None
-    _start: Message | None = None
+    _start: Any = None
     _announced: int | None = None  # by Content-Length
     _sent = 0
     _has_body = True
@@ -169,8 +169,7 @@ class Exchange(ServedRequest):
     def _respond_at_once(self, direct: Direct) -> None:
         chunk = next(direct, None)
         # There is no public way to ask. Without them closing it does nothing.
-        closes = getattr(direct.response, "_on_close", True)
-        if chunk is not None and not closes:
+        if chunk is not None and not getattr(direct.response, "_on_close", True):
             self.whole = chunk
             return
         try:
@@ -179,21 +178,18 @@ class Exchange(ServedRequest):
             else:
                 await_here(self._send_chunk(chunk, more=False))
         finally:
-            if closes:
-                off_loop(direct.close)
+            off_loop(direct.close)
 
     async def send_whole(self, body: bytes) -> None:
         """Send the response that was left to be sent as a whole."""
         try:
-            if self._is_http_2 or self._start is None:
+            if self._is_http_2:
                 await self._send_chunk(body, more=False)
             elif not self.client.gone:
                 await self._send(self._start)
                 await self._send({"type": _BODY, "body": body, "more_body": False})
-        except ClientDisconnected:
-            pass
-        except OSError:  # how ASGI says so
-            self.client.lose()
+        except (ClientDisconnected, OSError):  # the second is how ASGI says so
+            pass  # nobody is there whom anything could be told
 
     def start_response(
         self, status: str, headers: HeaderList, exc_info: ExcInfo | None = None

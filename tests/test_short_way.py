@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from both_ways import Answer, Ask, by_asgi, by_wsgi
+from conversation import Conversation, http_scope
 from flask import Flask, Response, g, jsonify, request
 from lifespan import Lifespan
 from werkzeug.datastructures import Headers
@@ -21,7 +22,7 @@ from async_parallel import AsyncParallel
 from async_parallel.asgi import ASGIAdapter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 
     Called = list[Callable[[], None]]
 
@@ -46,6 +47,11 @@ async def serving(app: Flask) -> AsyncIterator[ASGIAdapter]:
     adapter = ASGIAdapter(app)
     async with Lifespan(adapter):
         yield adapter
+
+
+async def says_nothing() -> Any:
+    """Receive from a client that neither sends anything nor goes."""
+    await asyncio.Event().wait()
 
 
 def make_app(kind: type[Flask] = Flask) -> Flask:
@@ -663,6 +669,69 @@ async def test_callbacks_run_after_the_last_byte(called: Called) -> None:
             assert order[-1] == "closed"
             assert len(order) == (2 if broken else 3)
     assert not called
+
+
+@pytest.mark.parametrize("breaks_at", ["http.response.start", "http.response.body"])
+async def test_who_goes_before_a_whole_response_is_no_error(breaks_at: str) -> None:
+    """The server has nobody to tell."""
+    app, sent = make_app(), []
+
+    @app.get("/")
+    async def view() -> str:
+        return "text"
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message["type"])
+        if message["type"] == breaks_at:
+            raise OSError
+
+    async with serving(app) as adapter:
+        await adapter(http_scope("GET", "/"), says_nothing, send)
+    assert sent[-1] == breaks_at
+
+
+async def test_over_http_2_a_whole_response_ends_after_the_body_that_nobody_wants() -> (
+    None
+):
+    """There is a server that drops the connection where it arrives after the end."""
+    app = make_app()
+
+    @app.post("/")
+    async def view() -> str:
+        return "text"
+
+    headers = [(b"content-length", b"1")]
+    async with (
+        serving(app) as adapter,
+        Conversation(adapter, "POST", "/", http_version="2", headers=headers) as client,
+    ):
+        assert await client.chunk(1) == b"text"
+        assert not client.task.done()
+        client.say(b"a")
+    assert (client.status, client.received) == (200, 1)
+
+
+async def test_a_slow_client_of_a_whole_response_keeps_no_greenlet() -> None:
+    """It would keep a stack for each of them."""
+    app, taken = make_app(), asyncio.Event()
+
+    @app.get("/")
+    async def view() -> str:
+        return "text"
+
+    async def send(_message: MutableMapping[str, Any]) -> None:
+        await taken.wait()
+
+    async with serving(app) as adapter:
+        slow = [
+            asyncio.ensure_future(adapter(http_scope("GET", "/"), says_nothing, send))
+            for _ in range(3)
+        ]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(adapter._greenlets._resting) == 1
+        taken.set()
+        await asyncio.gather(*slow)
 
 
 async def test_a_small_request_leaves_nothing_to_the_garbage_collector() -> None:
