@@ -58,15 +58,19 @@ class ServedRequest:
                 raise
             self.cancelled = error
 
+    def give_worker_back(self) -> None:
+        """Let another request have the worker, for nothing more is to run in it."""
+        if self.worker is not None:
+            worker, self.worker = self.worker, None
+            self.workers.give_back(worker)
+
     def end(self) -> asyncio.Task[None] | None:
-        """Let the next request have the worker.
+        """Let everything go.
 
         Returns:
             What still listens to the client, and has been cancelled; to be waited for.
         """
-        if self.worker is not None:
-            worker, self.worker = self.worker, None
-            self.workers.give_back(worker)
+        self.give_worker_back()
         return self.client.end()
 
 

@@ -170,6 +170,7 @@ class Exchange(ServedRequest):
         chunk = next(direct, None)
         # There is no public way to ask. Without them closing it does nothing.
         if chunk is not None and not getattr(direct.response, "_on_close", True):
+            self.give_worker_back()  # who reads slowly shall not keep it
             self.whole = chunk
             return
         try:

@@ -734,6 +734,30 @@ async def test_a_slow_client_of_a_whole_response_keeps_no_greenlet() -> None:
         await asyncio.gather(*slow)
 
 
+async def test_a_slow_client_of_a_whole_response_keeps_no_worker() -> None:
+    """A few of them would keep all others from synchronous views."""
+    app, taken, begun = make_app(), asyncio.Event(), asyncio.Event()
+
+    @app.get("/")
+    def view() -> str:
+        return "text"
+
+    async def send(_message: MutableMapping[str, Any]) -> None:
+        begun.set()
+        await taken.wait()
+
+    adapter = ASGIAdapter(app, max_threads=1)
+    async with Lifespan(adapter), asyncio.timeout(10):
+        slow = asyncio.ensure_future(
+            adapter(http_scope("GET", "/"), says_nothing, send)
+        )
+        await begun.wait()
+        assert (await by_asgi(adapter, Ask("GET", "/"))).body == b"text"
+        assert not slow.done()
+        taken.set()
+        await slow
+
+
 async def test_a_small_request_leaves_nothing_to_the_garbage_collector() -> None:
     """What it did would stop the event loop for milliseconds, every few thousand."""
     app = make_app()
