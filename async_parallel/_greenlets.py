@@ -10,12 +10,12 @@ next.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 if TYPE_CHECKING:
-    import contextvars
     from collections.abc import Callable
 
 
@@ -42,6 +42,7 @@ class Greenlets:
         self._resting: list[Worker] = []
         self._unwanted = 0  # the fewest that were at rest since the timer was set
         self._timer: asyncio.TimerHandle | None = None
+        self._has_ended = False
 
     async def run(
         self,
@@ -83,7 +84,8 @@ class Greenlets:
             raise raised
 
     def end(self) -> None:
-        """End the resting ones."""
+        """End the resting ones; what still runs may rest, up to a number."""
+        self._has_ended = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -96,9 +98,14 @@ class Greenlets:
         return worker
 
     def _set_timer(self) -> None:
+        if self._has_ended:
+            self._end_one()
+            return
         self._unwanted = len(self._resting)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_PATIENCE, self._end_unwanted)
+        # An empty context: that of who happens to be the first too many would be kept.
+        self._timer = asyncio.get_running_loop().call_later(
+            _PATIENCE, self._end_unwanted, context=contextvars.Context()
+        )
 
     def _end_unwanted(self) -> None:
         self._timer = None

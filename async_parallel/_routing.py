@@ -165,7 +165,7 @@ class Router:
 def _code_of_flasks_wsgi_app(app: Any) -> CodeType | None:
     """What runs where Flask itself, not a class derived from it, answers a request."""
     for kind in app.__class__.__mro__:
-        method: Any = kind.__dict__.get("wsgi_app")
+        method: Any = inspect.unwrap(kind.__dict__.get("wsgi_app"))
         if is_from(method, "flask.app"):
             code: CodeType = method.__code__
             return code

@@ -46,20 +46,28 @@ class ServedRequest:
     stream: Any = None
     worker: Worker | None = None
     cancelled: asyncio.CancelledError | None = None
+    _is_through = False
 
     async def run_off_loop(self, function: Callable[[], None]) -> None:
         """Run ``function``, which raises nothing, in the request's worker."""
-        if self.worker is None:
-            self.worker = await self.workers.take()
+        taken = await self.workers.take() if self.worker is None else None
+        # Threads of the application's may ask at once, or when the request is through.
+        if self.worker is None and not self._is_through:
+            self.worker, taken = taken, None
+        worker: Any = self.worker or taken
         try:
-            await self.worker.run(function)
+            await worker.run(function)
         except asyncio.CancelledError as error:
             if not _tears_down():
                 raise
             self.cancelled = error
+        finally:
+            if taken is not None:
+                self.workers.give_back(taken)
 
     def give_worker_back(self) -> None:
         """Let another request have the worker, for nothing more is to run in it."""
+        self._is_through = True
         if self.worker is not None:
             worker, self.worker = self.worker, None
             self.workers.give_back(worker)

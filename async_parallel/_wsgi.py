@@ -52,10 +52,6 @@ _WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
 class Exchange(ServedRequest):
     """One request and its response, run in the request's greenlet.
 
-    Attributes:
-        whole: The body of a response that is to be sent when the greenlet is through:
-            nothing of the application's comes after it.
-
     Args:
         scope: The ASGI HTTP scope.
         send: Sends the response.
@@ -64,7 +60,6 @@ class Exchange(ServedRequest):
         max_headers: How many headers the request may have.
     """
 
-    whole: bytes | None = None
     _start: Any = None
     _announced: int | None = None  # by Content-Length
     _sent = 0
@@ -169,28 +164,17 @@ class Exchange(ServedRequest):
     def _respond_at_once(self, direct: Direct) -> None:
         chunk = next(direct, None)
         # There is no public way to ask. Without them closing it does nothing.
-        if chunk is not None and not getattr(direct.response, "_on_close", True):
+        closes = getattr(direct.response, "_on_close", True)
+        if not closes:
             self.give_worker_back()  # who reads slowly shall not keep it
-            self.whole = chunk
-            return
         try:
             if chunk is None:  # somebody has taken it out
                 self._finish()
             else:
                 await_here(self._send_chunk(chunk, more=False))
         finally:
-            off_loop(direct.close)
-
-    async def send_whole(self, body: bytes) -> None:
-        """Send the response that was left to be sent as a whole."""
-        try:
-            if self._is_http_2:
-                await self._send_chunk(body, more=False)
-            elif not self.client.gone:
-                await self._send(self._start)
-                await self._send({"type": _BODY, "body": body, "more_body": False})
-        except (ClientDisconnected, OSError):  # the second is how ASGI says so
-            pass  # nobody is there whom anything could be told
+            if closes:
+                off_loop(direct.close)
 
     def start_response(
         self, status: str, headers: HeaderList, exc_info: ExcInfo | None = None
@@ -327,7 +311,10 @@ def _answers_as_werkzeugs(kind: Any) -> bool:
     It is asked each time, as somebody may change a class at any time.
     """
     return (
-        _IS_WERKZEUGS and issubclass(kind, Response) and _answering(kind) == _WERKZEUGS
+        _IS_WERKZEUGS
+        and issubclass(kind, Response)
+        # A wrapper may say that it equals what it is around.
+        and all(map(operator.is_, _answering(kind), _WERKZEUGS))
     )
 
 

@@ -107,8 +107,6 @@ class ASGIAdapter:
         context = contextvars.copy_context()
         try:
             await self._greenlets.run(exchange.run, self._app, context=context)
-            if exchange.whole is not None:
-                await exchange.send_whole(exchange.whole)
         finally:
             listener = exchange.end()
             if listener is not None:

@@ -147,14 +147,15 @@ async def test_the_end_leaves_no_greenlet() -> None:
         assert watched() is None
 
 
+def meet(together: asyncio.Barrier) -> None:
+    """Wait for the others."""
+    await_only(together.wait())
+
+
 async def burst(greenlets: Greenlets, size: int) -> None:
     """Have so many run at once."""
     together = asyncio.Barrier(size)
-
-    def meet() -> None:
-        await_only(together.wait())
-
-    await asyncio.gather(*(greenlets.run(meet) for _ in range(size)))
+    await asyncio.gather(*(greenlets.run(meet, together) for _ in range(size)))
 
 
 def pass_time(greenlets: Greenlets) -> int:
@@ -184,17 +185,70 @@ async def test_as_many_rest_as_have_run_at_once() -> None:
 async def test_what_a_burst_leaves_ends_when_nobody_wants_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each would keep its stack, for a day that may never come; not all at once."""
+    """Each would keep its stack, for a day that may never come."""
     monkeypatch.setattr(_greenlets, "_PATIENCE", 0.001)
-    monkeypatch.setattr(_greenlets, "_MOST_AT_ONCE", 50)
-    greenlets, seen = Greenlets(), set()
+    greenlets = Greenlets()
     await burst(greenlets, 200)
     async with asyncio.timeout(20):
-        while greenlets._timer is not None:
-            seen.add(len(greenlets._resting))
+        while greenlets._timer is not None:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0)
     assert len(greenlets._resting) == 64
-    assert len(seen) > 2
+    greenlets.end()
+
+
+async def test_not_all_of_that_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else has a turn meanwhile."""
+    monkeypatch.setattr(_greenlets, "_MOST_AT_ONCE", 50)
+    greenlets = Greenlets()
+    await burst(greenlets, 200)
+    assert [pass_time(greenlets) for _ in range(3)] == [150, 100, 64]
+    greenlets.end()
+
+
+async def test_the_fewest_at_rest_count_not_the_last() -> None:
+    """A burst may come again, and smaller things between."""
+    greenlets = Greenlets()
+    await burst(greenlets, 200)
+    pass_time(greenlets)
+    await burst(greenlets, 100)
+    await burst(greenlets, 1)
+    assert pass_time(greenlets) == 100
+    greenlets.end()
+
+
+async def test_what_is_to_be_done_later_keeps_nobodys_context() -> None:
+    """The first too many at rest is of a request like any other."""
+
+    class Thing:
+        """Something that a weak reference can watch."""
+
+    greenlets, watched = Greenlets(), []
+    things: contextvars.ContextVar[Thing] = contextvars.ContextVar("things")
+    together = asyncio.Barrier(70)
+
+    async def run() -> None:
+        thing = Thing()
+        things.set(thing)
+        watched.append(weakref.ref(thing))
+        await greenlets.run(meet, together)
+
+    await asyncio.gather(*(asyncio.create_task(run()) for _ in range(70)))
+    await asyncio.sleep(0)
+    assert greenlets._timer is not None
+    gc.collect()
+    assert [thing for thing in watched if thing() is not None] == []
+    greenlets.end()
+
+
+async def test_what_runs_at_the_end_may_rest_but_not_all_of_it() -> None:
+    """Nobody is there any more who would end it."""
+    greenlets, together = Greenlets(), asyncio.Barrier(101)
+    running = [asyncio.ensure_future(greenlets.run(meet, together)) for _ in range(100)]
+    await asyncio.sleep(0)
+    greenlets.end()
+    await together.wait()
+    await asyncio.gather(*running)
+    assert (len(greenlets._resting), greenlets._timer) == (64, None)
     greenlets.end()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import functools
 import gc
 import subprocess
 import sys
@@ -148,6 +150,18 @@ class Accepted(Response):
         Response.status.fset(self, status)  # type: ignore[attr-defined]
 
 
+class Gone(Response):
+    """Says another code than it has."""
+
+    @property
+    def status_code(self) -> int:
+        return 410
+
+    @status_code.setter
+    def status_code(self, code: int) -> None:
+        Response.status_code.fset(self, code)  # type: ignore[attr-defined]
+
+
 class Closing(list[bytes]):
     """A body that is to be closed."""
 
@@ -169,13 +183,15 @@ def passing_through() -> Response:
     return response
 
 
-def with_own_headers() -> Response:
+def with_own(name: str, method: Callable[..., Any]) -> Response:
     """A response that has a method of its own."""
     response = Response("hi")
-    headers = Headers({"X-Own": "1", "Content-Length": "2"})
-    method: Any = lambda _environ: headers  # noqa: E731 - it is to be one of an object
-    response.get_wsgi_headers = method  # type: ignore[method-assign]
+    setattr(response, name, method)
     return response
+
+
+OWN_HEADERS = Headers({"X-Own": "1", "Content-Length": "2"})
+OWN_ANSWER = ([b"own"], "200 OK", [("Content-Length", "3")])
 
 
 BY_WSGI: dict[str, Callable[[], Any]] = {
@@ -186,8 +202,12 @@ BY_WSGI: dict[str, Callable[[], Any]] = {
     "far content": lambda: ("", 200, {"content-location": "/\u65e5\u672c"}),
     "headers in a list": lambda: with_headers([("X-A", "1"), ("X-B", "2")]),
     "headers in a dict": lambda: with_headers({"X-A": "1", "ab": "2"}),
-    "own headers": with_own_headers,
+    "own headers": lambda: with_own("get_wsgi_headers", lambda _environ: OWN_HEADERS),
+    "own answer": lambda: with_own("get_wsgi_response", lambda _environ: OWN_ANSWER),
+    "own items": lambda: with_own("get_app_iter", lambda _environ: [b"ho"]),
+    "own encoding": lambda: with_own("iter_encoded", lambda: iter([b"ho"])),
     "own status": lambda: Accepted("hi"),
+    "own code": lambda: Gone("hi"),
     "own list": lambda: Response(Closing([b"a"]), headers={"Content-Length": "1"}),
     "content location": lambda: ("", 200, {"content-location": "/ü"}),
     "no content": lambda: ("x", 204),
@@ -208,7 +228,8 @@ async def test_what_needs_wsgi_goes_by_it(name: str, called: Called) -> None:
     app = make_app()
     app.add_url_rule("/", "view", BY_WSGI[name])
     answer = await ask(app)
-    assert len(called) == 1
+    # Two of them have no iterator of werkzeug's.
+    assert len(called) == (name not in {"own answer", "own items"})
     expected = by_wsgi(app, Ask("GET", "/"))
     if name == "too much":  # no more is sent than was announced
         expected = Answer(expected.status, expected.headers, expected.body[:3])
@@ -230,9 +251,31 @@ async def test_what_passes_through_goes_by_it(called: Called) -> None:
     assert not closed
 
 
-@pytest.mark.parametrize("name", ["get_wsgi_headers", "__call__", "close"])
+class Around:
+    """What somebody puts around a method, and says that it is no other."""
+
+    def __init__(self, changed: Any) -> None:
+        self.changed = changed
+
+    def __eq__(self, _other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __get__(self, response: Any, _kind: type) -> Any:
+        return self if response is None else functools.partial(self.changed, response)
+
+
+@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("get_wsgi_headers", "get_wsgi_response", "get_app_iter", "iter_encoded"),
+        *("__call__", "close"),
+    ],
+)
 async def test_a_class_that_somebody_changes_goes_by_it(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, *, around: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At any time, as tools do that look at each response."""
     app, seen = make_app(), []
@@ -244,7 +287,7 @@ async def test_a_class_that_somebody_changes_goes_by_it(
         seen.append(self)
         return original(self, *args)
 
-    monkeypatch.setattr(Response, name, changed)
+    monkeypatch.setattr(Response, name, Around(changed) if around else changed)
     assert (await ask(app)).body == b"hi"
     assert len(seen) == 1
 
@@ -361,6 +404,49 @@ async def test_a_head_of_middlewares_own_goes_by_wsgi(called: Called) -> None:
     with pytest.raises(RuntimeError, match=r"announced 5 bytes .* sent 0"):
         await ask(app)
     assert len(called) == 1
+
+
+async def test_a_head_that_middleware_hides_has_no_body() -> None:
+    """For the client of HTTP/1.1 it would be the begin of the next response."""
+    app = make_app()
+    app.add_url_rule("/", "view", lambda: "hello")
+    plain: Any = app.wsgi_app
+
+    def as_get(environ: Any, start_response: Any) -> Any:
+        environ["REQUEST_METHOD"] = "GET"
+        return plain(environ, start_response)
+
+    app.wsgi_app = as_get  # type: ignore[method-assign]
+    assert (await ask(app, method="HEAD")).body == b""
+
+
+class Derived(Flask):
+    """An application's own class."""
+
+
+def around_flasks_own(monkeypatch: pytest.MonkeyPatch) -> type[Flask]:
+    """Flask, where a tool has wrapped what answers a request."""
+    original: Any = Flask.wsgi_app
+
+    @functools.wraps(original)
+    def wsgi_app(*args: Any) -> Any:
+        return original(*args)
+
+    monkeypatch.setattr(Flask, "wsgi_app", wsgi_app)
+    return Flask
+
+
+@pytest.mark.parametrize("make", [lambda _: Derived, around_flasks_own])
+async def test_who_only_calls_flasks_own_goes_the_short_way(
+    make: Callable[[pytest.MonkeyPatch], type[Flask]],
+    called: Called,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A class of one's own, or a tool around it."""
+    app = make_app(make(monkeypatch))
+    app.add_url_rule("/", "view", lambda: "hello")
+    assert (await ask(app)).body == b"hello"
+    assert not called
 
 
 async def test_a_body_that_middleware_keeps_is_missed() -> None:
@@ -711,27 +797,35 @@ async def test_over_http_2_a_whole_response_ends_after_the_body_that_nobody_want
     assert (client.status, client.received) == (200, 1)
 
 
-async def test_a_slow_client_of_a_whole_response_keeps_no_greenlet() -> None:
-    """It would keep a stack for each of them."""
-    app, taken = make_app(), asyncio.Event()
+async def test_another_error_of_the_server_reaches_it() -> None:
+    """It is not the client that has gone."""
+    app = make_app()
+    app.add_url_rule("/", "view", lambda: "text")
+
+    async def send(_message: MutableMapping[str, Any]) -> None:
+        raise LookupError
+
+    async with serving(app) as adapter:
+        with pytest.raises(LookupError):
+            await adapter(http_scope("GET", "/"), says_nothing, send)
+
+
+async def test_what_a_view_sets_is_seen_where_it_is_sent() -> None:
+    """ASGI middleware may want to know it."""
+    app, seen = make_app(), []
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="")
 
     @app.get("/")
     async def view() -> str:
+        user.set("alice")
         return "text"
 
     async def send(_message: MutableMapping[str, Any]) -> None:
-        await taken.wait()
+        seen.append(user.get())
 
     async with serving(app) as adapter:
-        slow = [
-            asyncio.ensure_future(adapter(http_scope("GET", "/"), says_nothing, send))
-            for _ in range(3)
-        ]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert len(adapter._greenlets._resting) == 1
-        taken.set()
-        await asyncio.gather(*slow)
+        await adapter(http_scope("GET", "/"), says_nothing, send)
+    assert seen == ["alice", "alice"]
 
 
 async def test_a_slow_client_of_a_whole_response_keeps_no_worker() -> None:

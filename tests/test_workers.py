@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from async_parallel._client import Client
+from async_parallel._serving import ServedRequest
 from async_parallel._workers import Worker, Workers
 
 if TYPE_CHECKING:
@@ -132,3 +134,62 @@ async def test_the_shutdown_says_how_many_are_left() -> None:
         with pytest.raises(RuntimeError, match="shuts down"):
             await late
     workers.give_back(worker)
+
+
+def request_with(workers: Workers) -> ServedRequest:
+    """A request that has no worker yet."""
+    request = ServedRequest()
+    request.workers = workers
+    request.client = Client(never, asyncio.get_running_loop(), [])
+    return request
+
+
+async def never() -> Any:
+    """Receive nothing."""
+    await asyncio.Event().wait()
+
+
+async def test_threads_of_one_request_that_ask_at_once_cost_one_worker(
+    workers: Workers,
+) -> None:
+    """And each is given back once."""
+    request, ran = request_with(workers), []
+    others = [await workers.take() for _ in range(2)]
+    asking = [
+        asyncio.create_task(request.run_off_loop(lambda: ran.append(1)))
+        for _ in range(2)
+    ]
+    await asyncio.sleep(0)
+    for worker in others:
+        workers.give_back(worker)
+    await asyncio.gather(*asking)
+    assert len(ran) == 2
+    request.end()
+    assert len(set(workers._idle)) == len(workers._idle) == 2
+    assert not workers._lent
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_who_asks_when_the_request_is_through_gives_its_worker_back(
+    workers: Workers,
+    *,
+    waits: bool,
+) -> None:
+    """A thread may outlive its request; nobody would come for its worker."""
+    request, ran = request_with(workers), []
+    await request.run_off_loop(lambda: ran.append(1))
+    if waits:  # since before the end, for all are lent
+        request.give_worker_back()
+        others = [await workers.take() for _ in range(2)]
+        late = asyncio.create_task(request.run_off_loop(lambda: ran.append(2)))
+        await asyncio.sleep(0)
+        request.end()
+        for worker in others:
+            workers.give_back(worker)
+        await late
+    else:
+        request.end()
+        await request.run_off_loop(lambda: ran.append(2))
+    assert ran == [1, 2]
+    assert len(set(workers._idle)) == len(workers._idle)
+    assert not workers._lent
