@@ -78,7 +78,7 @@ class Greenlets:
         worker.gr_context = None  # it would keep what is set in it until the next
         resting.append(worker)
         if self._timer is None and len(resting) > _MANY_AT_REST:
-            self._set_timer()
+            self._limit_rest()
         if worker.raised is not None:
             raised, worker.raised = worker.raised, None
             raise raised
@@ -97,7 +97,8 @@ class Greenlets:
         worker.switch()  # to its rest: what it is called with it holds until its end
         return worker
 
-    def _set_timer(self) -> None:
+    def _limit_rest(self) -> None:
+        """See that not all of many rest for good."""
         if self._has_ended:
             self._end_one()
             return
@@ -113,7 +114,7 @@ class Greenlets:
         for _ in range(min(many, self._unwanted, _MOST_AT_ONCE)):
             self._end_one()
         if len(self._resting) > _MANY_AT_REST:
-            self._set_timer()
+            self._limit_rest()
 
     def _end_one(self) -> None:
         worker = self._resting.pop()

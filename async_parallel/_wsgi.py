@@ -39,7 +39,9 @@ _answering = operator.attrgetter(
     "status", "status_code", "__call__", "close", *_METHODS
 )
 _WERKZEUGS = _answering(Response)
-_IS_WERKZEUGS = all(is_from(each, Response.__module__) for each in _WERKZEUGS[2:])
+_IS_WERKZEUGS = all(
+    is_from(each, "werkzeug.wrappers.response") for each in _WERKZEUGS[2:]
+)
 _kind_of = operator.attrgetter(
     "headers.__class__", "response.__class__", "direct_passthrough"
 )
@@ -60,7 +62,7 @@ class Exchange(ServedRequest):
         max_headers: How many headers the request may have.
     """
 
-    _start: Any = None
+    _start: Message | None = None
     _announced: int | None = None  # by Content-Length
     _sent = 0
     _has_body = True
