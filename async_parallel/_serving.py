@@ -47,14 +47,12 @@ class ServedRequest:
     worker: Worker | None = None
     cancelled: asyncio.CancelledError | None = None
     _is_through = False
+    _taking: asyncio.Lock | None = None
 
     async def run_off_loop(self, function: Callable[[], None]) -> None:
         """Run ``function``, which raises nothing, in the request's worker."""
-        taken = await self.workers.take() if self.worker is None else None
-        # Threads of the application's may ask at once, or when the request is through.
-        if self.worker is None and not self._is_through:
-            self.worker, taken = taken, None
-        worker: Any = self.worker or taken
+        worker = self.worker or await self._take_worker()
+        is_own = worker is self.worker
         try:
             await worker.run(function)
         except asyncio.CancelledError as error:
@@ -62,8 +60,20 @@ class ServedRequest:
                 raise
             self.cancelled = error
         finally:
-            if taken is not None:
-                self.workers.give_back(taken)
+            if not is_own:
+                self.workers.give_back(worker)
+
+    async def _take_worker(self) -> Worker:
+        """The request's worker; one for a function, if the request is through."""
+        # Threads of the application's may ask at once, and when the request is through.
+        self._taking = taking = self._taking or asyncio.Lock()
+        async with taking:
+            if self.worker is None:
+                worker = await self.workers.take()
+                if self._is_through:
+                    return worker
+                self.worker = worker
+            return self.worker
 
     def give_worker_back(self) -> None:
         """Let another request have the worker, for nothing more is to run in it."""

@@ -157,14 +157,16 @@ async def test_threads_of_one_request_that_ask_at_once_cost_one_worker(
     others = [await workers.take() for _ in range(2)]
     asking = [
         asyncio.create_task(request.run_off_loop(lambda: ran.append(1)))
-        for _ in range(2)
+        for _ in range(3)
     ]
     await asyncio.sleep(0)
-    for worker in others:
-        workers.give_back(worker)
-    await asyncio.gather(*asking)
+    asking.pop(0).cancel()  # who comes next goes on
+    workers.give_back(others.pop())
+    async with asyncio.timeout(10):
+        await asyncio.gather(*asking)
     assert len(ran) == 2
     request.end()
+    workers.give_back(others.pop())
     assert len(set(workers._idle)) == len(workers._idle) == 2
     assert not workers._lent
 
