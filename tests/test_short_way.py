@@ -390,34 +390,30 @@ async def test_head_goes_by_wsgi(called: Called) -> None:
     assert ("content-length", "5") in answer.headers
 
 
-async def test_a_head_of_middlewares_own_goes_by_wsgi(called: Called) -> None:
-    """Then there is no body, and it is found to be missing."""
+def asked_by(method: str) -> Flask:
+    """An application that middleware always has asked by one method."""
     app = make_app()
     app.add_url_rule("/", "view", lambda: "hello")
     plain: Any = app.wsgi_app
 
-    def without_body(environ: Any, start_response: Any) -> Any:
-        environ["REQUEST_METHOD"] = "HEAD"
+    def changed(environ: Any, start_response: Any) -> Any:
+        environ["REQUEST_METHOD"] = method
         return plain(environ, start_response)
 
-    app.wsgi_app = without_body  # type: ignore[method-assign]
+    app.wsgi_app = changed  # type: ignore[method-assign]
+    return app
+
+
+async def test_a_head_of_middlewares_own_goes_by_wsgi(called: Called) -> None:
+    """Then there is no body, and it is found to be missing."""
     with pytest.raises(RuntimeError, match=r"announced 5 bytes .* sent 0"):
-        await ask(app)
+        await ask(asked_by("HEAD"))
     assert len(called) == 1
 
 
 async def test_a_head_that_middleware_hides_has_no_body() -> None:
     """For the client of HTTP/1.1 it would be the begin of the next response."""
-    app = make_app()
-    app.add_url_rule("/", "view", lambda: "hello")
-    plain: Any = app.wsgi_app
-
-    def as_get(environ: Any, start_response: Any) -> Any:
-        environ["REQUEST_METHOD"] = "GET"
-        return plain(environ, start_response)
-
-    app.wsgi_app = as_get  # type: ignore[method-assign]
-    assert (await ask(app, method="HEAD")).body == b""
+    assert (await ask(asked_by("GET"), method="HEAD")).body == b""
 
 
 class Derived(Flask):
