@@ -10,6 +10,7 @@ from flask import (
     has_app_context,
     has_request_context,
     request,
+    request_tearing_down,
     stream_with_context,
 )
 from sqlalchemy import orm
@@ -51,6 +52,11 @@ def is_current(app: Any) -> bool:
 def keep_context(items: Iterator[Any]) -> Iterator[Any]:
     """``items``, made in the request's context if there is one."""
     return stream_with_context(items) if has_request_context() else items
+
+
+def has_teardown(app: Any) -> bool:
+    """Whether anything is called when a request of ``app`` is torn down."""
+    return bool(app.teardown_request_funcs or request_tearing_down.receivers)
 
 
 def respond(error: HTTPException) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import HTTPException
 
+from ._flask_context import has_teardown
 from ._origin import is_from
 from ._serving import await_here, is_serving, off_loop, serve, served_request
 from ._streams import streamable
@@ -86,6 +87,13 @@ class Router:
         self._make_response = app.make_response
         if is_from(app.make_response, "flask.app"):  # else it may look at errors
             app.make_response = self.make_response
+        # Flask looks for functions to call in ways that take longer than most.
+        self._preprocess = app.__class__.preprocess_request
+        if is_from(app.preprocess_request, "flask.app"):
+            app.preprocess_request = self.preprocess_request
+        self._tear_down = app.__class__.do_teardown_request
+        if is_from(app.do_teardown_request, "flask.app"):
+            app.do_teardown_request = self.do_teardown_request
         self._flasks = _code_of_flasks_wsgi_app(app)
         if "full_dispatch_request" not in vars(app):  # else somebody is around it
             app.full_dispatch_request = self.full_dispatch_request
@@ -112,6 +120,22 @@ class Router:
             self._session_interface = self._app.session_interface
             _route_session(self._session_interface)
         return self._make_context(environ)
+
+    def preprocess_request(self) -> Any:
+        """Call what is to be called before the view, if there is anything."""
+        app = self._app
+        preprocess = app.__class__.preprocess_request
+        is_changed = preprocess is not self._preprocess  # by who wants to be called
+        if is_changed or app.before_request_funcs or app.url_value_preprocessors:
+            return preprocess(app)
+        return None
+
+    def do_teardown_request(self, *args: Any, **named: Any) -> None:
+        """Call what is to be called after the request, if there is anything."""
+        app = self._app
+        tear_down = app.__class__.do_teardown_request
+        if tear_down is not self._tear_down or has_teardown(app):
+            tear_down(app, *args, **named)
 
     def full_dispatch_request(self, *args: Any) -> Any:
         """The response to the current request; to Flask itself, on a short way.
