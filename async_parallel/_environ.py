@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from werkzeug.exceptions import BadRequest, RequestHeaderFieldsTooLarge
 from werkzeug.wsgi import FileWrapper
+
+from ._memo import Memo
 
 if TYPE_CHECKING:
     from ._client import Scope
@@ -39,6 +40,9 @@ _SAME_FOR_ALL = {
     "wsgi.multithread": True,
     "wsgi.multiprocess": True,
     "wsgi.run_once": False,
+    **dict.fromkeys(("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")),
+    **dict.fromkeys(("REQUEST_URI", "RAW_URI")),
+    **dict.fromkeys(("wsgi.input", "wsgi.errors", "asgi.scope")),
 }
 
 
@@ -61,18 +65,16 @@ def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]
     host, port = scope.get("server") or (None, None)
     scheme, version = scope.get("scheme", "http"), scope.get("http_version", "1.1")
     full_uri = f"{uri}?{query}" if query else uri
-    environ = {
-        **_of_server(host, port, scheme, version),
-        "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": script_name,
-        "PATH_INFO": path,
-        "QUERY_STRING": query,
-        "REQUEST_URI": full_uri,
-        "RAW_URI": full_uri,
-        "wsgi.input": body,
-        "wsgi.errors": sys.stderr,
-        "asgi.scope": scope,
-    }
+    # A copy has room for all its keys at once, where a new dictionary would grow.
+    environ = _of_servers[host, port, scheme, version].copy()
+    environ["REQUEST_METHOD"] = scope["method"]
+    environ["SCRIPT_NAME"] = script_name
+    environ["PATH_INFO"] = path
+    environ["QUERY_STRING"] = query
+    environ["REQUEST_URI"] = environ["RAW_URI"] = full_uri
+    environ["wsgi.input"] = body
+    environ["wsgi.errors"] = sys.stderr
+    environ["asgi.scope"] = scope
     client = scope.get("client")
     if client:
         environ["REMOTE_ADDR"], remote_port = client
@@ -86,11 +88,14 @@ def make_environ(scope: Scope, body: Any, *, max_headers: int) -> dict[str, Any]
     return environ
 
 
-@functools.lru_cache(maxsize=128)
 def _of_server(
-    host: str | None, port: int | None, scheme: str, version: str
+    reached_by: tuple[str | None, int | None, str, str],
 ) -> dict[str, Any]:
-    """What is the same for all requests that reach a server in the same way."""
+    """What is the same for all requests that reach a server in the same way.
+
+    What is not has its place, and ``None`` in it.
+    """
+    host, port, scheme, version = reached_by
     environ = {
         **_SAME_FOR_ALL,
         # The port is None where it listens on a unix socket, named by the host.
@@ -102,6 +107,9 @@ def _of_server(
     if scheme == "https":
         environ["HTTPS"] = "on"
     return environ
+
+
+_of_servers = Memo(_of_server)
 
 
 def _paths(scope: Scope) -> tuple[str, str, str]:
@@ -125,7 +133,7 @@ def _paths(scope: Scope) -> tuple[str, str, str]:
 
 def _add_headers(environ: dict[str, Any], headers: list[tuple[bytes, bytes]]) -> None:
     for name, raw_value in headers:
-        key = environ_key(name)
+        key = environ_keys[name]
         if key is None:
             continue
         value = raw_value.decode("latin-1")
@@ -146,8 +154,7 @@ def _add_headers(environ: dict[str, Any], headers: list[tuple[bytes, bytes]]) ->
             raise BadRequest("It has both Content-Length and Transfer-Encoding.")
 
 
-@functools.lru_cache(maxsize=512)
-def environ_key(name: bytes) -> str | None:
+def _environ_key(name: bytes) -> str | None:
     """What a header is called in the environment; ``None`` where it must not be there.
 
     Raises:
@@ -159,3 +166,6 @@ def environ_key(name: bytes) -> str | None:
         return None
     key = name.decode("ascii").upper().replace("-", "_")
     return key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
+
+
+environ_keys = Memo(_environ_key)

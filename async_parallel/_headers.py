@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING
+
+from ._memo import Memo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +51,7 @@ def encode(
         # All that is unsafe cannot be printed, which is quicker to ask.
         if not value.isprintable() and _UNSAFE.search(value):
             raise _unsafe(name, value)
-        lowered, is_special = _lowered(name)
+        lowered, is_special = _names[name]
         if is_special:
             if lowered == _LENGTH:
                 if not has_length:
@@ -67,13 +68,15 @@ def encode(
     return pairs, length
 
 
-@functools.lru_cache(maxsize=512)
 def _lowered(name: str) -> tuple[bytes, bool]:
     """A name in lower case, and whether it means something here."""
     if not _NAME.fullmatch(name):
         raise _unsafe(name, "")
     lowered = name.lower().encode("latin-1")
     return lowered, lowered in _SPECIAL
+
+
+_names = Memo(_lowered)
 
 
 def _unsafe(name: str, value: str) -> ValueError:

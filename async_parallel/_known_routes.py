@@ -125,14 +125,13 @@ class _Adapter(MapAdapter):
 
 
 def _bound(known: dict[str, Any], environ: dict[str, Any]) -> _Adapter:
-    adapter = _Adapter.__new__(_Adapter)
+    adapter = object.__new__(_Adapter)
     path, query = environ.get("PATH_INFO", "/"), environ.get("QUERY_STRING", "")
-    adapter.__dict__.update(
-        known,
-        path_info=path if path.isascii() else _decoded(path),
-        default_method=environ["REQUEST_METHOD"],
-        query_args=query if query.isascii() else _decoded(query),
-    )
+    attributes: dict[str, Any] = adapter.__dict__
+    attributes |= known
+    attributes["path_info"] = path if path.isascii() else _decoded(path)
+    attributes["default_method"] = environ["REQUEST_METHOD"]
+    attributes["query_args"] = query if query.isascii() else _decoded(query)
     return adapter
 
 

@@ -42,10 +42,6 @@ _WERKZEUGS = _answering(Response)
 _IS_WERKZEUGS = all(
     is_from(each, "werkzeug.wrappers.response") for each in _WERKZEUGS[2:]
 )
-_kind_of = operator.attrgetter(
-    "headers.__class__", "response.__class__", "direct_passthrough"
-)
-_WHOLE = (Headers, list, False)
 _OF_CLASS = frozenset((*_METHODS, "close"))
 _HTTP_2 = "2"
 _WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
@@ -114,14 +110,17 @@ class Exchange(ServedRequest):
         if not (
             _answers_as_werkzeugs(response.__class__)
             and _OF_CLASS.isdisjoint(response.__dict__)
-            and _kind_of(response) == _WHOLE
-            and len(response.response) == 1
+            and (made_of := response.response).__class__ is list
+            and len(made_of) == 1
+            and response.headers.__class__ is Headers
+            and not response.direct_passthrough
             and method != "HEAD" != self._scope["method"]
             and self._start is None
             and self.stream is None
         ):
             return None
-        chunk, code = response.response[0], response.status_code
+        chunk: bytes = made_of[0]
+        code = response.status_code
         has_body = code >= _FIRST_FINAL and code not in _NO_BODY
         if chunk.__class__ is not bytes or not has_body:
             return None
@@ -132,7 +131,7 @@ class Exchange(ServedRequest):
             return None
         self._announced = length
         self._start = {"type": _START, "status": code, "headers": pairs}
-        return bytes(chunk)
+        return chunk
 
     def _respond(self, iterable: Iterable[bytes]) -> None:
         response = _response_behind(iterable)

@@ -29,6 +29,7 @@ LAYERS = [
         "instrumentation",
         "_blocking",
         "_forks",
+        "_memo",
         "_origin",
         "_signatures",
         "_waiting",

@@ -9,7 +9,7 @@ import pytest
 from conversation import http_scope
 from werkzeug.exceptions import BadRequest, RequestHeaderFieldsTooLarge
 
-from async_parallel._environ import make_environ
+from async_parallel._environ import environ_keys, make_environ
 
 
 def environ(**changes: Any) -> dict[str, Any]:
@@ -124,3 +124,22 @@ def test_there_is_a_limit_of_headers() -> None:
     assert environ(headers=headers[:100])["HTTP_A99"] == ""
     with pytest.raises(RequestHeaderFieldsTooLarge, match="101 headers, and 100"):
         environ(headers=headers)
+
+
+def test_names_that_clients_make_up_do_not_grow_what_is_kept() -> None:
+    """512 are kept, and those that are no names are not."""
+    for number in range(3000):
+        environ(headers=[(f"x-{number}".encode(), b"")])
+    assert 0 < len(environ_keys) <= 512
+    with pytest.raises(BadRequest):
+        environ(headers=[(b"no name", b"")])
+    assert b"no name" not in environ_keys
+
+
+def test_what_is_not_of_a_request_is_not_in_the_next() -> None:
+    """Requests that reach a server in the same way share nothing that changes."""
+    first = environ(query_string=b"a=1", headers=[(b"x-one", b"1")])
+    first["added"] = True
+    second = environ(client=None, headers=[])
+    assert second["QUERY_STRING"] == ""
+    assert not {"HTTP_X_ONE", "added", "REMOTE_ADDR", "REMOTE_PORT"} & second.keys()
