@@ -87,13 +87,13 @@ class Router:
         self._make_response = app.make_response
         if is_from(app.make_response, "flask.app"):  # else it may look at errors
             app.make_response = self.make_response
-        # Flask looks for functions to call in ways that take longer than most.
-        self._preprocess = app.__class__.preprocess_request
-        if is_from(app.preprocess_request, "flask.app"):
-            app.preprocess_request = self.preprocess_request
-        self._tear_down = app.__class__.do_teardown_request
-        if is_from(app.do_teardown_request, "flask.app"):
-            app.do_teardown_request = self.do_teardown_request
+        # Where Flask looks for functions that are to be called takes longer than most.
+        kind = app.__class__
+        self._preprocess = kind.preprocess_request
+        self._tear_down = kind.do_teardown_request
+        for name in ("preprocess_request", "do_teardown_request"):
+            if is_from(getattr(kind, name), "flask.app") and name not in vars(app):
+                setattr(app, name, getattr(self, name))
         self._flasks = _code_of_flasks_wsgi_app(app)
         if "full_dispatch_request" not in vars(app):  # else somebody is around it
             app.full_dispatch_request = self.full_dispatch_request

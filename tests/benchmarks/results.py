@@ -91,10 +91,9 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether it is as it has to be."""
-        if self.at_least:
-            return self.value >= self.bound
-        return self.value <= self.bound
+        """Whether it is as it has to be, by the three decimals that are written."""
+        value = round(self.value, 3)
+        return value >= self.bound if self.at_least else value <= self.bound
 
     @property
     def wanted(self) -> str:
