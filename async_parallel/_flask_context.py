@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import (
+    appcontext_tearing_down,
     current_app,
     g,
     has_app_context,
@@ -57,6 +58,11 @@ def keep_context(items: Iterator[Any]) -> Iterator[Any]:
 def has_teardown(app: Any) -> bool:
     """Whether anything is called when a request of ``app`` is torn down."""
     return bool(app.teardown_request_funcs or request_tearing_down.receivers)
+
+
+def has_app_teardown(app: Any) -> bool:
+    """Whether anything is called when a context of ``app`` is torn down."""
+    return bool(app.teardown_appcontext_funcs or appcontext_tearing_down.receivers)
 
 
 def respond(error: HTTPException) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.exceptions import HTTPException
 
-from ._flask_context import has_teardown
+from ._flask_context import has_app_teardown, has_teardown
 from ._origin import is_from
 from ._serving import await_here, is_serving, off_loop, serve, served_request
 from ._streams import streamable
@@ -34,6 +34,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 # What most hooks and views return, and is no response.
 _PLAIN = {NoneType, dict, list, str, bytes}
+_STEPS = ("preprocess_request", "do_teardown_request", "do_teardown_appcontext")
 _system: Any = sys
 _MARK = "_async_parallel_nonblocking"
 
@@ -91,7 +92,8 @@ class Router:
         kind = app.__class__
         self._preprocess = kind.preprocess_request
         self._tear_down = kind.do_teardown_request
-        for name in ("preprocess_request", "do_teardown_request"):
+        self._tear_app_down = kind.do_teardown_appcontext
+        for name in _STEPS:
             if is_from(getattr(kind, name), "flask.app") and name not in vars(app):
                 setattr(app, name, getattr(self, name))
         self._flasks = _code_of_flasks_wsgi_app(app)
@@ -135,6 +137,13 @@ class Router:
         app = self._app
         tear_down = app.__class__.do_teardown_request
         if tear_down is not self._tear_down or has_teardown(app):
+            tear_down(app, *args, **named)
+
+    def do_teardown_appcontext(self, *args: Any, **named: Any) -> None:
+        """Call what is to be called after all of it, if there is anything."""
+        app = self._app
+        tear_down = app.__class__.do_teardown_appcontext
+        if tear_down is not self._tear_app_down or has_app_teardown(app):
             tear_down(app, *args, **named)
 
     def full_dispatch_request(self, *args: Any) -> Any:

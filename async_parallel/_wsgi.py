@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import operator
 from types import GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +34,14 @@ _BODY = "http.response.body"
 _NO_BODY = {204, 304}
 _FIRST_FINAL = 200
 _METHODS = ("get_wsgi_response", "get_wsgi_headers", "get_app_iter", "iter_encoded")
-_answering = operator.attrgetter(
-    "status", "status_code", "__call__", "close", *_METHODS
-)
-_WERKZEUGS = _answering(Response)
+# What answers WSGI, as werkzeug has it; somebody may change it in the class.
+_status, _status_code = Response.status, Response.status_code
+_call, _close_response = Response.__call__, Response.close
+_get_response, _get_headers = Response.get_wsgi_response, Response.get_wsgi_headers
+_get_iter, _iter_encoded = Response.get_app_iter, Response.iter_encoded
 _IS_WERKZEUGS = all(
-    is_from(each, "werkzeug.wrappers.response") for each in _WERKZEUGS[2:]
+    is_from(getattr(Response, name), "werkzeug.wrappers.response")
+    for name in ("__call__", "close", *_METHODS)
 )
 _OF_CLASS = frozenset((*_METHODS, "close"))
 _HTTP_2 = "2"
@@ -109,7 +110,6 @@ class Exchange(ServedRequest):
         """
         if not (
             _answers_as_werkzeugs(response.__class__)
-            and _OF_CLASS.isdisjoint(response.__dict__)
             and (made_of := response.response).__class__ is list
             and len(made_of) == 1
             and response.headers.__class__ is Headers
@@ -117,6 +117,7 @@ class Exchange(ServedRequest):
             and method != "HEAD" != self._scope["method"]
             and self._start is None
             and self.stream is None
+            and _OF_CLASS.isdisjoint(response.__dict__)
         ):
             return None
         chunk: bytes = made_of[0]
@@ -314,8 +315,15 @@ def _answers_as_werkzeugs(kind: Any) -> bool:
     return (
         _IS_WERKZEUGS
         and issubclass(kind, Response)
-        # A wrapper may say that it equals what it is around.
-        and all(map(operator.is_, _answering(kind), _WERKZEUGS))
+        # By identity, as a wrapper may say that it equals what it is around.
+        and kind.status is _status
+        and kind.status_code is _status_code
+        and kind.__call__ is _call
+        and kind.close is _close_response
+        and kind.get_wsgi_response is _get_response
+        and kind.get_wsgi_headers is _get_headers
+        and kind.get_app_iter is _get_iter
+        and kind.iter_encoded is _iter_encoded
     )
 
 

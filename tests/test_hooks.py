@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from both_ways import Ask, by_asgi, by_wsgi
-from flask import Blueprint, Flask, request, request_tearing_down
+from flask import (
+    Blueprint,
+    Flask,
+    appcontext_tearing_down,
+    request,
+    request_tearing_down,
+)
 from lifespan import Lifespan
 
 from async_parallel import AsyncParallel
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType
 
-STEPS = ["preprocess_request", "do_teardown_request"]
+STEPS = ["preprocess_request", "do_teardown_request", "do_teardown_appcontext"]
 PATHS = ["/", "/of/blueprint"]
 
 
@@ -64,6 +70,7 @@ def test_nothing_is_looked_for_where_nothing_is(ran: set[CodeType]) -> None:
     assert not flasks & ran
     app.before_request_funcs.setdefault("other", []).append(lambda: None)
     app.teardown_request_funcs.setdefault("other", []).append(lambda _error: None)
+    app.teardown_appcontext_funcs.append(lambda _error: None)
     by_wsgi(app, Ask("GET", "/of/blueprint"))
     assert flasks <= ran
 
@@ -111,7 +118,27 @@ async def test_what_comes_before_the_view_may_answer() -> None:
         assert by_wsgi(app, Ask("GET", "/")).status == 503
 
 
-async def test_who_listens_to_the_teardown_hears_of_each() -> None:
+async def test_a_teardown_of_the_context_that_comes_late_is_called() -> None:
+    """Of that of the application, which outlives the request's."""
+    app, _ = make_app()
+    await ask(app, "/")
+    app._got_first_request = False  # or Flask refuses it
+    seen: list[BaseException | None] = []
+    app.teardown_appcontext(seen.append)
+    assert by_wsgi(app, Ask("GET", "/")).status == 200
+    assert seen == [None]
+
+
+@pytest.mark.parametrize(
+    ("signal", "name"),
+    [
+        (request_tearing_down, "do_teardown_request"),
+        (appcontext_tearing_down, "do_teardown_appcontext"),
+    ],
+)
+async def test_who_listens_to_the_teardown_hears_of_each(
+    signal: Any, name: str
+) -> None:
     """With the error, as a keyword too."""
     app, _ = make_app()
     await ask(app, "/")
@@ -121,12 +148,12 @@ async def test_who_listens_to_the_teardown_hears_of_each() -> None:
         heard.append(exc)
 
     error = ValueError("x")
-    with request_tearing_down.connected_to(hear):
-        await ask(app, "/")
+    with signal.connected_to(hear):
+        assert by_wsgi(app, Ask("GET", "/")).status == 200
         with app.test_request_context("/"):
-            app.do_teardown_request(error)
-            app.do_teardown_request(exc=error)
-    assert heard == [None, None, error, error, None]
+            getattr(app, name)(error)
+            getattr(app, name)(exc=error)
+    assert heard == [None, error, error, None]
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -136,30 +163,30 @@ async def test_a_step_that_is_changed_in_the_class_is_taken(
     """As tools do that look at each request, at any time."""
     app, _ = make_app()
     await ask(app, "/")
-    seen: list[str] = []
+    seen: list[Flask] = []
     original = getattr(Flask, name)
 
     def changed(self: Flask, *args: Any) -> Any:
-        seen.append(request.path)
+        seen.append(self)
         return original(self, *args)
 
     monkeypatch.setattr(Flask, name, changed)
-    await ask(app, "/")
-    assert seen == ["/"] * 2
+    assert by_wsgi(app, Ask("GET", "/")).status == 200
+    assert seen == [app]
 
 
 @pytest.mark.parametrize("where", ["class", "instance"])
 @pytest.mark.parametrize("name", STEPS)
 async def test_a_step_of_ones_own_is_left_alone(name: str, where: str) -> None:
     """Of a class, or put around it before the extension was initialised."""
-    seen: list[str] = []
+    seen: list[Flask] = []
     original = getattr(Flask, name)
 
     class Own(Flask):
         """Has the step."""
 
     def own(app: Flask, *args: Any) -> Any:
-        seen.append(request.path)
+        seen.append(app)
         return original(app, *args)
 
     if where == "class":
@@ -169,5 +196,5 @@ async def test_a_step_of_ones_own_is_left_alone(name: str, where: str) -> None:
         setattr(app, name, lambda *args: own(app, *args))
     AsyncParallel(app)
     add_views(app)
-    await ask(app, "/")
-    assert seen == ["/"] * 2
+    assert by_wsgi(app, Ask("GET", "/")).status == 200
+    assert seen == [app]

@@ -214,6 +214,10 @@ BY_WSGI: dict[str, Callable[[], Any]] = {
     "not modified": lambda: ("x", 304),
     "early": lambda: ("x", 102),
     "pieces": lambda: Response([b"a", b"b"]),
+    "pieces, of which one is all": lambda: Response(
+        [b"a", b""], headers={"Content-Length": "1"}
+    ),
+    "no pieces": lambda: Response([], headers={"Content-Length": "0"}),
     "strings": lambda: Response(["ü"], headers={"Content-Length": "2"}),
     "string": lambda: Response(["a"], headers={"Content-Length": "1"}),
     "no length": lambda: Response([b"a"]),
