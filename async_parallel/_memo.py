@@ -1,4 +1,4 @@
-"""Results that are kept, for functions of what clients choose."""
+"""Results that are kept, of functions of what clients may choose."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Flask asks ``app.ensure_sync`` for a synchronous version of each view, hook and error
 handler that it is about to call, and that asks ``app.async_to_sync`` where it is a
 coroutine function. Both are replaced. The session interface it calls without asking,
-so that is seen to when a request begins.
+so that is seen to when a request begins. Steps in which Flask would look for functions
+are passed by where there are none.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ def load(address: str, clients: int, seconds: float) -> dict[str, Any]:
         timeout=duration + 60,
     )
     measured: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return measured
+    return {**measured, "asked": duration}
 
 
 def record(figure: Figure, measured: dict[str, Any]) -> None:
