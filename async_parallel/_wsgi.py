@@ -7,7 +7,6 @@ import functools
 from types import GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import ClosingIterator
@@ -15,8 +14,8 @@ from werkzeug.wsgi import ClosingIterator
 from ._body import Body
 from ._environ import make_environ
 from ._headers import encode
-from ._origin import is_from
 from ._serving import ServedRequest, await_here, off_loop
+from ._whole import NO_BODY, whole_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,19 +30,6 @@ if TYPE_CHECKING:
 _END: Any = object()
 _START = "http.response.start"
 _BODY = "http.response.body"
-_NO_BODY = {204, 304}
-_FIRST_FINAL = 200
-_METHODS = ("get_wsgi_response", "get_wsgi_headers", "get_app_iter", "iter_encoded")
-# What answers WSGI, as werkzeug has it; somebody may change it in the class.
-_status, _status_code = Response.status, Response.status_code
-_call, _close_response = Response.__call__, Response.close
-_get_response, _get_headers = Response.get_wsgi_response, Response.get_wsgi_headers
-_get_iter, _iter_encoded = Response.get_app_iter, Response.iter_encoded
-_IS_WERKZEUGS = all(
-    is_from(getattr(Response, name), "werkzeug.wrappers.response")
-    for name in ("__call__", "close", *_METHODS)
-)
-_OF_CLASS = frozenset((*_METHODS, "close"))
 _HTTP_2 = "2"
 _WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
 
@@ -108,22 +94,9 @@ class Exchange(ServedRequest):
         Returns:
             Its body, as it is now; ``None`` where it is to be called.
         """
-        if not (
-            _answers_as_werkzeugs(response.__class__)
-            and (made_of := response.response).__class__ is list
-            and len(made_of) == 1
-            and response.headers.__class__ is Headers
-            and not response.direct_passthrough
-            and method != "HEAD" != self._scope["method"]
-            and self._start is None
-            and self.stream is None
-            and _OF_CLASS.isdisjoint(response.__dict__)
-        ):
-            return None
-        chunk: bytes = made_of[0]
-        code = response.status_code
-        has_body = code >= _FIRST_FINAL and code not in _NO_BODY
-        if chunk.__class__ is not bytes or not has_body:
+        is_first = self._start is None and self.stream is None
+        chunk = whole_body(response) if is_first else None
+        if chunk is None or method == "HEAD" or self._scope["method"] == "HEAD":
             return None
         pairs, length = encode(
             response.headers, is_http_2=self._is_http_2, has_uris=False
@@ -131,6 +104,7 @@ class Exchange(ServedRequest):
         if length != len(chunk):
             return None
         self._announced = length
+        code = response.status_code
         self._start = {"type": _START, "status": code, "headers": pairs}
         return chunk
 
@@ -187,9 +161,9 @@ class Exchange(ServedRequest):
         if exc_info is None and self._start is not None:
             raise RuntimeError("start_response() was called twice without exc_info.")
         code = int(status[:3])
-        self._has_body = code not in _NO_BODY and self._scope["method"] != "HEAD"
+        self._has_body = code not in NO_BODY and self._scope["method"] != "HEAD"
         pairs, self._announced = encode(
-            headers, is_http_2=self._is_http_2, has_length=code not in _NO_BODY
+            headers, is_http_2=self._is_http_2, has_length=code not in NO_BODY
         )
         self._start = {"type": _START, "status": code, "headers": pairs}
         return self._write
@@ -305,26 +279,6 @@ class _OffLoop:
         take: Callable[[], Any] = functools.partial(next, iterator, _END)
         while (chunk := off_loop(take)) is not _END:
             yield chunk
-
-
-def _answers_as_werkzeugs(kind: Any) -> bool:
-    """Whether objects of a class are responses that answer WSGI as werkzeug's do.
-
-    It is asked each time, as somebody may change a class at any time.
-    """
-    return (
-        _IS_WERKZEUGS
-        and issubclass(kind, Response)
-        # By identity, as a wrapper may say that it equals what it is around.
-        and kind.status is _status
-        and kind.status_code is _status_code
-        and kind.__call__ is _call
-        and kind.close is _close_response
-        and kind.get_wsgi_response is _get_response
-        and kind.get_wsgi_headers is _get_headers
-        and kind.get_app_iter is _get_iter
-        and kind.iter_encoded is _iter_encoded
-    )
 
 
 def _close(response: Response | None, close: Callable[[], object]) -> None:

@@ -41,6 +41,7 @@ LAYERS = [
         "_greenlets",
         "_headers",
         "_known_routes",
+        "_whole",
         "_workers",
         "_pool",
         "_reader",

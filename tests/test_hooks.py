@@ -114,8 +114,9 @@ async def test_what_comes_before_the_view_may_answer() -> None:
     """As it may anywhere."""
     app, _ = make_app()
     app.before_request(lambda: ("not now", 503))
-    async with Lifespan(ASGIAdapter(app)):
-        assert by_wsgi(app, Ask("GET", "/")).status == 503
+    adapter = ASGIAdapter(app)
+    async with Lifespan(adapter):
+        assert (await by_asgi(adapter, Ask("GET", "/"))).status == 503
 
 
 async def test_a_teardown_of_the_context_that_comes_late_is_called() -> None:

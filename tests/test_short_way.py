@@ -303,7 +303,7 @@ import functools, werkzeug.wrappers as w
 original = w.Response.get_wsgi_headers
 w.Response.get_wsgi_headers = functools.wraps(original)(lambda *a: original(*a))
 import flask
-from async_parallel._wsgi import _answers_as_werkzeugs
+from async_parallel._whole import _answers_as_werkzeugs
 print(_answers_as_werkzeugs(flask.Response))
 """
     command = [sys.executable, "-c", program]

@@ -12,8 +12,9 @@ medians over the rounds.
   a second. The clients go in waves, so that what wrk counts depends on which part of a
   wave the end cuts off; 1,000 / the mean time of an answer is the same rate without
   that. Both are reported. wrk itself ends up to 0.1 s after the time that was asked
-  for, when no wave is due, so what it counts is divided by the time asked for. In the
-  first wave all connect at once, which is why these loads are long.
+  for, in which hardly anybody is answered (some ten of 19,000), so what it counts is
+  divided by the time asked for. In the first wave all connect at once, which is why
+  these loads are long.
 - Memory and threads: see ``in_flight``. Each reading is of a fresh server.
 
 Who fails a request gets no rank. asgiref always fails some; of its answers only those
@@ -75,8 +76,8 @@ class Task:
         contestants: Who takes part.
         wanted: Whom ours is compared with, and what the ratio has to be.
         tail: Seconds until what wrk left behind is answered, and the server idles.
-        in_waves: Whether nobody is answered between the end that was asked for and that
-            of wrk, so that its rate is of the time asked for.
+        in_waves: Whether hardly anybody is answered between the end that was asked for
+            and that of wrk, so that its rate is of the time asked for.
         steady: Whether its rate is taken from the mean time of an answer.
     """
 
