@@ -12,7 +12,7 @@ medians over the rounds.
   a second. The clients go in waves, so that what wrk counts depends on which part of a
   wave the end cuts off; 1,000 / the mean time of an answer is the same rate without
   that. Both are reported. wrk itself ends up to 0.1 s after the time that was asked
-  for, in which hardly anybody is answered (some ten of 19,000), so what it counts is
+  for, in which hardly anybody is answered (some of 19,000), so what it counts is
   divided by the time asked for. In the first wave all connect at once, which is why
   these loads are long.
 - Memory and threads: see ``in_flight``. Each reading is of a fresh server.
